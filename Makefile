@@ -1,0 +1,2 @@
+# What people and CI both run. `make help` lists it.
+.DEFAULT_GOAL := help
