@@ -1,0 +1,257 @@
+//! Domains: what is there, and the calls that change it. In our words; only `hypervisor/libvirt` names libvirt's types.
+//!
+//! Every call has a deadline. A failed call proves nothing: whoever made it observes afterwards. After an overrun the
+//! domain is [`Control::Busy`] until libvirt says that its control channel is idle, and nothing may be planned for it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use dewpoint_proto::cause::Cause;
+use dewpoint_proto::ids::{EventId, Generation, RunId, VmId};
+use dewpoint_proto::names::InterfaceName;
+use dewpoint_proto::spec::MacAddr;
+use dewpoint_proto::vm_state::Power;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+/// A part of a VM, as observed. Unknown only waits: nothing is inferred from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen<T> {
+    /// It is there.
+    There(T),
+    /// It is proven not to be there.
+    Absent,
+    /// It could not be observed, and why.
+    Unknown(String),
+}
+
+impl<T> Seen<T> {
+    /// The value, if it is there.
+    pub fn there(&self) -> Option<&T> {
+        match self {
+            Self::There(value) => Some(value),
+            Self::Absent | Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// What events asked for: the VM on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// Powered on.
+    On,
+    /// Powered off.
+    Off,
+}
+
+/// Our mark on a domain, in its persistent metadata. A running domain also bears the copy that it was started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Which VM; equals the domain's UUID.
+    pub vm: VmId,
+    /// Of the event that changed it last.
+    pub generation: Generation,
+    /// The event that changed it last.
+    pub event: EventId,
+    /// The run that the next start is, or the present one; none: never started.
+    pub run: Option<RunId>,
+    /// On or off, as events asked.
+    pub wanted: Wanted,
+    /// The event that made the disk it points at.
+    pub disk: EventId,
+    /// The event that made the seed it points at.
+    pub seed: EventId,
+}
+
+/// A domain, as observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// Its UUID.
+    pub vm: VmId,
+    /// Its libvirt name.
+    pub name: String,
+    /// Its power; never `Absent` here.
+    pub power: Power,
+    /// libvirt's reason for that, such as `shutoff/crashed`.
+    pub detail: String,
+    /// Our mark in the persistent configuration; absent: not ours. A transient domain has none.
+    pub mark: Seen<Mark>,
+    /// The mark that the running QEMU was started with; absent when off.
+    pub live: Seen<Mark>,
+    /// Its block job.
+    pub backup: BackupJob,
+    /// Whether calls may be made.
+    pub control: Control,
+}
+
+impl Domain {
+    /// QEMU exists, whatever the guest does in it.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !matches!(self.power, Power::Off | Power::Absent)
+    }
+}
+
+/// Whether libvirt's control channel to the domain is free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Calls may be made.
+    Idle,
+    /// An earlier call is still at work, and may yet take effect; what libvirt says of it.
+    Busy(String),
+}
+
+/// A backup job of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackupJob {
+    /// None known.
+    None,
+    /// Copying.
+    Running {
+        /// Bytes copied.
+        done: u64,
+        /// Bytes to copy.
+        total: u64,
+    },
+    /// Ended well; the target is whole.
+    Completed,
+    /// Ended badly; the target is not usable.
+    Failed(String),
+    /// libvirt lost track of it, and refuses others (see the facts on backupBegin); what to do is in the cause.
+    Wedged(String),
+}
+
+/// A call that changes a domain. Each is short, and made for one domain at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Defines it, or replaces its persistent configuration, mark included. Repeatable.
+    Define(Box<DomainSpec>),
+    /// Replaces the mark in the persistent configuration. Repeatable.
+    Mark(Mark),
+    /// Powers it on from its persistent configuration.
+    Start(VmId),
+    /// Pulls the plug.
+    PowerOff(VmId),
+    /// Asks the guest to go down: by the guest agent when it answers, and by ACPI.
+    AskShutdown(VmId),
+    /// Removes the persistent configuration of a domain that is off, with NVRAM, managed save and checkpoints.
+    Undefine(VmId),
+    /// Freezes file systems if the guest agent answers, begins a backup into an existing file, thaws.
+    BeginBackup {
+        /// Which VM.
+        vm: VmId,
+        /// A qcow2 of the disk's virtual size.
+        target: PathBuf,
+    },
+    /// Ends a running backup; the target is left where it is.
+    AbortBackup(VmId),
+    /// Thaws until the guest agent says that nothing is frozen; no guest agent: nothing to do.
+    Thaw(VmId),
+}
+
+impl Call {
+    /// The domain it changes.
+    #[must_use]
+    pub fn vm(&self) -> VmId {
+        match self {
+            Self::Define(spec) => spec.mark.vm,
+            Self::Mark(mark) => mark.vm,
+            Self::BeginBackup { vm, .. } => *vm,
+            Self::Start(vm)
+            | Self::PowerOff(vm)
+            | Self::AskShutdown(vm)
+            | Self::Undefine(vm)
+            | Self::AbortBackup(vm)
+            | Self::Thaw(vm) => *vm,
+        }
+    }
+
+    /// Its name in call records and logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Define(_) => "define",
+            Self::Mark(_) => "mark",
+            Self::Start(_) => "start",
+            Self::PowerOff(_) => "power-off",
+            Self::AskShutdown(_) => "ask-shutdown",
+            Self::Undefine(_) => "undefine",
+            Self::BeginBackup { .. } => "begin-backup",
+            Self::AbortBackup(_) => "abort-backup",
+            Self::Thaw(_) => "thaw",
+        }
+    }
+}
+
+/// What a domain is defined from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainSpec {
+    /// The VM's name; the domain's is made from it and the VM id.
+    pub name: String,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Guest memory.
+    pub memory_bytes: u64,
+    /// Absolute path of the qcow2 that `mark.disk` names.
+    pub disk: PathBuf,
+    /// The disk's backing files, the nearest first, absolute: stated, so that libvirt probes nothing.
+    pub backing: Vec<PathBuf>,
+    /// Absolute path of the seed that `mark.seed` names.
+    pub seed: PathBuf,
+    /// Network interfaces, in the guest's order.
+    pub nics: Vec<DomainNic>,
+    /// Serial console log.
+    pub console_log: PathBuf,
+    /// Our mark.
+    pub mark: Mark,
+}
+
+/// A network interface of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainNic {
+    /// The tap's name on the host.
+    pub tap: InterfaceName,
+    /// The bridge it is put into.
+    pub bridge: InterfaceName,
+    /// The guest's hardware address.
+    pub mac: MacAddr,
+}
+
+/// Something happened to a domain: look at it again. Lost when the connection is; then `Resync` follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DomainEvent {
+    /// Its lifecycle, job or metadata changed; libvirt's words for it.
+    Changed(VmId, String),
+    /// Events may have been lost: look at all.
+    Resync,
+}
+
+/// All domains, as observed at once.
+pub type Domains = BTreeMap<VmId, Domain>;
+
+/// The host's domains.
+#[async_trait]
+pub trait Hypervisor: Send + Sync + 'static {
+    /// One domain. `Absent` only when libvirt answered that there is none.
+    async fn observe(&self, vm: VmId) -> Seen<Domain>;
+
+    /// Every domain, foreign ones included (their mark is absent).
+    ///
+    /// # Errors
+    /// `HYPERVISOR_DOWN` or `CALL_OVERRAN`: nothing is known then.
+    async fn list(&self) -> Result<Domains, Cause>;
+
+    /// Makes a call, within its deadline.
+    ///
+    /// # Errors
+    /// A cause that says what libvirt said. It may have taken effect all the same: observe.
+    async fn apply(&self, call: Call) -> Result<(), Cause>;
+
+    /// Changes as they come. A receiver that lags treats it as `Resync`.
+    fn events(&self) -> broadcast::Receiver<DomainEvent>;
+
+    /// What is wrong with the hypervisor as a whole; empty: all is well.
+    fn degraded(&self) -> Vec<Cause>;
+}
