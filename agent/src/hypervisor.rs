@@ -197,7 +197,7 @@ pub struct DomainSpec {
     /// Absolute path of the qcow2 that `mark.disk` names.
     pub disk: PathBuf,
     /// The disk's backing files, the nearest first, absolute: stated, so that libvirt probes nothing.
-    pub backing: Vec<PathBuf>,
+    pub backing: Vec<BackingFile>,
     /// Absolute path of the seed that `mark.seed` names.
     pub seed: PathBuf,
     /// Network interfaces, in the guest's order.
@@ -206,6 +206,35 @@ pub struct DomainSpec {
     pub console_log: PathBuf,
     /// Our mark.
     pub mark: Mark,
+}
+
+/// A file that a disk rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackingFile {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Stated, never probed: probing a raw image lets its content name other files.
+    pub format: DiskFormat,
+}
+
+/// The format of a disk image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// QEMU's own.
+    Qcow2,
+    /// The bytes of the disk.
+    Raw,
+}
+
+impl DiskFormat {
+    /// As QEMU and libvirt name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+        }
+    }
 }
 
 /// A network interface of a domain.

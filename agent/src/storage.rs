@@ -27,7 +27,7 @@ use dewpoint_proto::event::DiskDisposal;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, VmSpec};
 
-pub use crate::hypervisor::Seen;
+pub use crate::hypervisor::{BackingFile, DiskFormat, Seen};
 
 /// What is on disk for one VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub struct DiskPaths {
     /// The qcow2 itself.
     pub disk: PathBuf,
     /// Its backing files, the nearest first.
-    pub backing: Vec<PathBuf>,
+    pub backing: Vec<BackingFile>,
 }
 
 /// The host's files. Calls are short; jobs take a [`JobProgress`], resume where they can, and end early when their
