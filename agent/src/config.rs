@@ -1,1 +1,321 @@
-//! Being built.
+//! The agent's configuration: read once, parsed into types, unknown keys refused.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::names::InterfaceName;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Where the configuration is looked for when no path is given.
+pub const DEFAULT_PATH: &str = "/etc/dewpoint/agent.toml";
+
+/// All of it. Every key has a default, so an empty file is a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The journal, images, disks.
+    pub data_dir: PathBuf,
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// `http://HOST:PORT`; none: the agent works alone.
+    pub coordinator: Option<String>,
+    /// libvirt and QEMU.
+    pub hypervisor: Hypervisor,
+    /// Bridge and anti-spoofing.
+    pub network: Network,
+    /// Disks and images.
+    pub storage: Storage,
+    /// The executor.
+    pub execute: Execute,
+}
+
+/// libvirt and QEMU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hypervisor {
+    /// libvirt's connection.
+    pub uri: String,
+    /// KVM or emulation.
+    pub virt_type: VirtType,
+    /// QEMU's machine type.
+    pub machine: String,
+    /// What guests see as their CPU.
+    pub cpu_mode: String,
+    /// How long any one call may take.
+    pub call_deadline: Span,
+}
+
+/// How guests are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VirtType {
+    /// With the processor's help.
+    Kvm,
+    /// In software.
+    Qemu,
+}
+
+impl VirtType {
+    /// libvirt's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
+/// Bridge and anti-spoofing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// The bridge of interfaces that name none.
+    pub bridge: InterfaceName,
+    /// nftables' table, of the bridge family.
+    pub nft_table: String,
+}
+
+/// Disks and images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// How long replaced and deleted disks are kept.
+    pub recycle_time: Span,
+    /// How much of them at most.
+    pub recycle_budget: Size,
+    /// Free space that disks and images never get.
+    pub reserve: Size,
+    /// The files' group.
+    pub group: String,
+}
+
+/// The executor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Execute {
+    /// VMs that are built at once, at least 1.
+    pub builds: u16,
+    /// How long a guest is given to go down when the event does not say.
+    pub guest_timeout: Span,
+    /// How long a SIGTERM waits for the step in hand.
+    pub drain: Span,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "/var/lib/dewpoint".into(),
+            socket: "/run/dewpoint/agent.sock".into(),
+            coordinator: None,
+            hypervisor: Hypervisor::default(),
+            network: Network::default(),
+            storage: Storage::default(),
+            execute: Execute::default(),
+        }
+    }
+}
+
+impl Default for Hypervisor {
+    fn default() -> Self {
+        Self {
+            uri: "qemu:///system".into(),
+            virt_type: VirtType::Kvm,
+            machine: "q35".into(),
+            cpu_mode: "host-passthrough".into(),
+            call_deadline: Span::seconds(60),
+        }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        #[expect(clippy::expect_used, reason = "a constant that a test parses")]
+        let bridge = "br0".parse().expect("br0 is an interface name");
+        Self { bridge, nft_table: "dewpoint".into() }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            recycle_time: Span::seconds(7 * 24 * 3600),
+            recycle_budget: Size(100 << 30),
+            reserve: Size(1 << 30),
+            group: "libvirt-qemu".into(),
+        }
+    }
+}
+
+impl Default for Execute {
+    fn default() -> Self {
+        Self { builds: 10, guest_timeout: Span::seconds(90), drain: Span::seconds(20) }
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// `INVALID`: the file, the key, what was found, and what is allowed.
+    pub fn read(path: &Path) -> Result<Self, Cause> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Cause::new(Reason::Invalid, format!("{} cannot be read: {error}", path.display()))
+                .advise("create it, or name another with --config")
+        })?;
+        Self::parse(&text).map_err(|mut cause| {
+            cause.text = format!("{}: {}", path.display(), cause.text);
+            cause
+        })
+    }
+
+    /// Parses a file's text.
+    ///
+    /// # Errors
+    /// `INVALID`, naming the key.
+    pub fn parse(text: &str) -> Result<Self, Cause> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let at =
+                error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            Cause::new(Reason::Invalid, format!("line {at}: {}", error.message().replace('\n', " ")))
+                .advise("see packaging/agent.toml for every key with its default")
+        })?;
+        config.checked()
+    }
+
+    fn checked(self) -> Result<Self, Cause> {
+        let absolute = |key: &str, path: &Path| {
+            if path.is_absolute() {
+                return Ok(());
+            }
+            Err(Cause::new(Reason::Invalid, format!("{key} is `{}`", path.display()))
+                .advise("give an absolute path"))
+        };
+        absolute("data_dir", &self.data_dir)?;
+        absolute("socket", &self.socket)?;
+        if self.execute.builds == 0 {
+            return Err(Cause::new(Reason::Invalid, "execute.builds is 0").advise("give at least 1"));
+        }
+        let table = &self.network.nft_table;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if table.is_empty() || table.len() > 64 || !table.bytes().all(plain) {
+            return Err(Cause::new(
+                Reason::Invalid,
+                format!("network.nft_table is `{}`", table.escape_debug()),
+            )
+            .advise("use letters, digits and `_`"));
+        }
+        for (key, word) in [
+            ("hypervisor.machine", &self.hypervisor.machine),
+            ("hypervisor.cpu_mode", &self.hypervisor.cpu_mode),
+        ] {
+            if word.is_empty()
+                || !word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+            {
+                return Err(Cause::new(Reason::Invalid, format!("{key} is `{}`", word.escape_debug()))
+                    .advise("use letters, digits, `-`, `.` and `_`"));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// A duration as people write it: `30s`, `5m`, `7d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// That many seconds.
+    #[must_use]
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match humantime::parse_duration(&text) {
+            Ok(span) if !span.is_zero() => Ok(Self(span)),
+            _ => Err(serde::de::Error::custom(format!(
+                "`{}` is not a duration above zero: write it as \"30s\", \"5m\" or \"7d\"",
+                text.escape_debug()
+            ))),
+        }
+    }
+}
+
+/// A number of bytes as people write it: `512MiB`, `2GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+const UNITS: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (unit, factor) = UNITS.into_iter().find(|(_, factor)| self.0 % factor == 0).unwrap_or(("B", 1));
+        serializer.collect_str(&format_args!("{}{unit}", self.0 / factor))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parsed = UNITS.into_iter().find_map(|(unit, factor)| {
+            let number = text.strip_suffix(unit)?.trim_end();
+            number.parse::<u64>().ok()?.checked_mul(factor)
+        });
+        parsed.map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "`{}` is not a size: write it as \"512MiB\" or \"2GiB\"",
+                text.escape_debug()
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_file_states_the_defaults() {
+        let shipped = Config::parse(include_str!("../../packaging/agent.toml")).unwrap();
+        assert_eq!(shipped, Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let cause = Config::parse("[hypervisor]\nvirt_typ = \"kvm\"\n").unwrap_err();
+        assert!(cause.text.contains("line 2") && cause.text.contains("virt_typ"), "{cause:?}");
+    }
+
+    #[test]
+    fn wrong_values_name_the_key_and_what_is_allowed() {
+        for (text, says) in [
+            ("[execute]\nbuilds = 0", "execute.builds"),
+            ("[execute]\ndrain = \"soon\"", "\"30s\""),
+            ("[storage]\nreserve = \"1 apple\"", "\"512MiB\""),
+            ("data_dir = \"here\"", "data_dir"),
+            ("[network]\nnft_table = \"a; flush ruleset\"", "network.nft_table"),
+            ("[network]\nbridge = \"a/b\"", "interface name"),
+        ] {
+            let cause = Config::parse(text).unwrap_err();
+            assert!(format!("{} {}", cause.text, cause.advice).contains(says), "{text}: {cause:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let config = Config::default();
+        assert_eq!(Config::parse(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+}
