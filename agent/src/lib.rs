@@ -18,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod execute;
 pub mod hypervisor;
+pub mod identity;
 pub mod intake;
 pub mod journal;
 pub mod link;

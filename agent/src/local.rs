@@ -1,1 +1,3 @@
-//! Being built.
+//! The Unix socket, and the commands for debugging on the spot.
+
+pub mod event_file;

@@ -1,0 +1,190 @@
+//! Who this host is: the file `host-id` in the data folder, and the lock that lets one agent at a time use that folder.
+//!
+//! The id is made at the first start and bound to the machine's product UUID, never to the hostname. It shares the fate
+//! of the disks it marks: a host whose folder holds marked VMs but no id is not given a new one, for those VMs would
+//! become somebody else's; and an id that came with a copied disk is not believed on another machine.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::ids::HostId;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+const FILE: &str = "host-id";
+const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
+
+/// What the file holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// This host.
+    pub host_id: HostId,
+    /// The machine it was made on; none: that machine does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product_uuid: Option<String>,
+}
+
+/// The machine's product UUID, if it has one that can be read.
+#[must_use]
+pub fn product_uuid() -> Option<String> {
+    let text = std::fs::read_to_string(PRODUCT_UUID).ok()?;
+    let text = text.trim().to_ascii_lowercase();
+    (!text.is_empty()).then_some(text)
+}
+
+/// Reads the host's id without making one.
+///
+/// # Errors
+/// `INVALID` when the file is damaged; none: there is no file yet.
+pub fn read(data_dir: &Path) -> Result<Option<Identity>, Cause> {
+    let path = data_dir.join(FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(&path, &error)),
+    };
+    toml::from_str(&text).map(Some).map_err(|error| {
+        Cause::new(Reason::Invalid, format!("{} is damaged: {}", path.display(), error.message()))
+            .advise("restore it from a backup: it names this host and marks its VMs")
+    })
+}
+
+/// Reads the host's id, or makes it at the first start.
+///
+/// # Errors
+/// `INVALID`: damaged; gone beside marked VMs; or made on another machine.
+pub fn read_or_make(data_dir: &Path, machine: Option<String>) -> Result<Identity, Cause> {
+    match read(data_dir)? {
+        Some(identity) => believed(identity, machine.as_deref(), data_dir),
+        None if has_marked_vms(data_dir) => Err(Cause::new(
+            Reason::Invalid,
+            format!("{} has VMs, but its host-id file is gone", data_dir.display()),
+        )
+        .advise("restore host-id from a backup; a new one would disown those VMs, so none is made")),
+        None => {
+            let identity = Identity { host_id: HostId::fresh(), product_uuid: machine };
+            write(data_dir, &identity).map_err(|error| unreadable(&data_dir.join(FILE), &error))?;
+            Ok(identity)
+        }
+    }
+}
+
+fn believed(identity: Identity, machine: Option<&str>, data_dir: &Path) -> Result<Identity, Cause> {
+    match (identity.product_uuid.as_deref(), machine) {
+        (Some(made_on), Some(here)) if made_on != here => Err(Cause::new(
+            Reason::Diverged,
+            format!("{} was made on another machine", data_dir.join(FILE).display()),
+        )
+        .advise(
+            "if this is a copied disk, remove the data folder; if the mainboard was replaced, set product_uuid in the \
+             file to this machine's",
+        )
+        .with("made_on", made_on)
+        .with("here", here)),
+        _ => Ok(identity),
+    }
+}
+
+/// A VM folder bears its mark in `vm.json`.
+fn has_marked_vms(data_dir: &Path) -> bool {
+    let Ok(folders) = std::fs::read_dir(data_dir.join("vms")) else { return false };
+    folders.flatten().any(|folder| folder.path().join("vm.json").exists())
+}
+
+/// Written, synced, named, and its folder synced: an id that was used is never lost.
+fn write(data_dir: &Path, identity: &Identity) -> std::io::Result<()> {
+    let part = data_dir.join("host-id.part");
+    let text = toml::to_string(identity).map_err(std::io::Error::other)?;
+    let mut file = File::create(&part)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&part, data_dir.join(FILE))?;
+    File::open(data_dir)?.sync_all()
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Cause {
+    Cause::new(Reason::StorageError, format!("{} cannot be used: {error}", path.display()))
+        .advise("check the data folder's owner and file system")
+}
+
+/// The data folder, held by this process until dropped.
+#[derive(Debug)]
+pub struct DataLock(#[expect(dead_code, reason = "held for its drop")] Flock<File>);
+
+/// Takes the data folder for this process.
+///
+/// # Errors
+/// `STORAGE_ERROR` when another agent has it (its process id is named), or the folder cannot be used.
+pub fn lock(data_dir: &Path) -> Result<DataLock, Cause> {
+    let path = data_dir.join("lock");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o640)
+        .open(&path)
+        .map_err(|error| unreadable(&path, &error))?;
+    let mut held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, error)| {
+        let mut holder = String::new();
+        // Best effort: the holder writes its id after it has the lock.
+        let _ = file.read_to_string(&mut holder);
+        Cause::new(
+            Reason::StorageError,
+            format!("{} is in use by another agent ({}): {error}", data_dir.display(), holder.trim()),
+        )
+        .advise("stop that agent, or give this one a data_dir of its own")
+    })?;
+    held.set_len(0)
+        .and_then(|()| writeln!(held, "pid {}", std::process::id()))
+        .map_err(|e| unreadable(&path, &e))?;
+    Ok(DataLock(held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(name: &str) -> Option<String> {
+        Some(name.to_owned())
+    }
+
+    #[test]
+    fn the_id_outlives_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = read_or_make(dir.path(), machine("a")).unwrap();
+        assert_eq!(read_or_make(dir.path(), machine("a")).unwrap(), first);
+        assert_eq!(read(dir.path()).unwrap(), Some(first));
+    }
+
+    #[test]
+    fn none_is_made_beside_marked_vms() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("vms/x")).unwrap();
+        std::fs::write(dir.path().join("vms/x/vm.json"), "{}").unwrap();
+        let cause = read_or_make(dir.path(), machine("a")).unwrap_err();
+        assert!(cause.advice.contains("backup"), "{cause:?}");
+        assert!(!dir.path().join(FILE).exists());
+    }
+
+    #[test]
+    fn a_copied_disk_is_not_believed_on_another_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        read_or_make(dir.path(), machine("a")).unwrap();
+        assert_eq!(read_or_make(dir.path(), machine("b")).unwrap_err().reason, Reason::Diverged);
+        read_or_make(dir.path(), None).unwrap();
+    }
+
+    #[test]
+    fn one_agent_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        assert!(lock(dir.path()).unwrap_err().text.contains(&std::process::id().to_string()));
+        drop(held);
+        lock(dir.path()).unwrap();
+    }
+}
