@@ -1,2 +1,58 @@
 # What people and CI both run. `make help` lists it.
 .DEFAULT_GOAL := help
+.PHONY: help demo test check bench fmt lint deny doc setup images clean
+SHELL := /bin/bash
+
+CARGO ?= cargo
+CACHE ?= .cache
+export DEWPOINT_CACHE := $(abspath $(CACHE))
+PROFILE ?= dev
+
+help: ## This list.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: setup ## A VM's whole life on this machine, from create to destroy (KEEP=1 leaves it running).
+	@scripts/libvirt-up
+	@echo "demo: building"
+	@$(CARGO) build --locked --profile $(PROFILE) -p dewpoint-agent -p dewpoint-coordinator -p dewpoint
+	@KEEP=$(KEEP) PROFILE=$(PROFILE) scripts/demo
+
+test: setup images ## Everything that CI runs.
+	@scripts/libvirt-up
+	@$(MAKE) --no-print-directory lint doc
+	@$(CARGO) build --locked --workspace --all-targets
+	@scripts/test
+
+check: ## The quick inner loop: format, lints, and the tests that need no VM.
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) nextest run --locked --workspace --exclude dewpoint-tests
+
+bench: setup images ## Figures as JSON lines, medians of paired runs (QUICK=1: within 60 s once built).
+	@scripts/libvirt-up
+	@$(CARGO) build --locked --release -p dewpoint-agent -p dewpoint-coordinator -p dewpoint -p dewpoint-tests
+	@QUICK=$(QUICK) target/release/dewpoint-bench
+
+fmt: ## Formats all Rust code.
+	@$(CARGO) fmt --all
+
+lint: deny
+	@$(CARGO) fmt --all --check
+	@scripts/lint-sizes
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+deny:
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
+	else echo "deny: cargo-deny is not installed, so licences and sources are not checked (cargo install cargo-deny --locked)"; fi
+
+doc:
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+
+setup:
+	@scripts/setup
+
+images:
+	@scripts/image-tiny $(DEWPOINT_CACHE)/images/tiny.qcow2
+
+clean: ## Removes what was built; images in .cache stay.
+	@$(CARGO) clean
