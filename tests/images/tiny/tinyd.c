@@ -237,6 +237,10 @@ static size_t build_frame(unsigned char *f, const struct spoof *s) {
         size_t n = put_ethernet(f, s->gw_mac, s->own_mac, ETHERTYPE_IP);
         return n + put_ipv4(f + n, s->false4, s->gw4, k);
     }
+    if (!strcmp(k, "honestarp")) {
+        size_t n = put_ethernet(f, everyone, s->own_mac, ETHERTYPE_ARP);
+        return n + put_arp(f + n, s->own_mac, s->own4, s->gw4);
+    }
     if (!strcmp(k, "arp")) {
         size_t n = put_ethernet(f, everyone, s->own_mac, ETHERTYPE_ARP);
         return n + put_arp(f + n, s->own_mac, s->false4, s->gw4);
@@ -500,7 +504,7 @@ static void serve(int fd) {
     FILE *out = open_memstream(&body, &n);
     int status = 200;
     void (*after)(void) = NULL;
-    int how = 0;
+    int how = 0, heal = 0;
     if (!strcmp(path, "/")) {
         describe(out);
     } else if (!strcmp(path, "/marker")) {
@@ -517,6 +521,9 @@ static void serve(int fd) {
         int count = atoi(param(query, "count", "3"));
         status = spoof(out, param(query, "kind", ""), param(query, "nic", "eth0"), param(query, "as", ""),
                        param(query, "to", ""), count < 1 ? 1 : count > 1000 ? 1000 : count);
+        // An "arpmac" that gets through makes the host lose us; it takes a correction only after
+        // its arp locktime of one second.
+        heal = status == 200 && !strcmp(param(query, "kind", ""), "arpmac");
         if (status != 200) fputs("{\"error\":\"no such kind, no such NIC, or no address of that family\"}\n", out);
     } else if (!strcmp(path, "/poweroff")) {
         how = RB_POWER_OFF;
@@ -534,6 +541,10 @@ static void serve(int fd) {
     fclose(out);
     answer(fd, status, body, n);
     hang_up(fd);
+    if (heal) {
+        usleep(1200 * 1000);
+        spoof(stdout, "honestarp", param(query, "nic", "eth0"), "", param(query, "to", ""), 1);
+    }
     if (after) after();
     if (how) power(how, how == RB_POWER_OFF ? "powering off, as asked over HTTP" : "rebooting, as asked over HTTP");
 }
