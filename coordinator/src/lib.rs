@@ -1,1 +1,5 @@
-//! Being built.
+//! The coordinator: takes requests, chooses the hypervisor, pushes the work to it.
+
+pub mod events;
+pub mod scheduler;
+pub mod store;

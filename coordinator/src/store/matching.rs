@@ -1,0 +1,1 @@
+//! Matching a host's log with ours.
