@@ -1,6 +1,6 @@
 //! What is written of an event, one entry after the other.
 
-use dewpoint_proto::cause::Cause;
+use dewpoint_proto::cause::{Cause, Reason, shortened};
 use dewpoint_proto::ids::{EventId, RunId};
 use dewpoint_proto::outcome::Outcome;
 use dewpoint_proto::spec::ImageRef;
@@ -73,6 +73,26 @@ impl Entry {
             Self::Finished { .. } => "finished",
             Self::Acknowledged => "acknowledged",
         }
+    }
+}
+
+/// The version of every kind of entry that this agent writes.
+pub const VERSION: u32 = 1;
+
+impl Entry {
+    /// The entry in a row.
+    ///
+    /// # Errors
+    /// `UNKNOWN_KIND` for one that a newer version wrote.
+    pub fn from_stored(kind: &str, version: u32, json: &str) -> Result<Self, Cause> {
+        let unreadable = |why: String| {
+            Cause::new(Reason::UnknownKind, format!("a journal entry `{}` {why}", shortened(kind)))
+                .advise("install the agent version that wrote it, or a newer one")
+        };
+        if version > VERSION {
+            return Err(unreadable(format!("is of version {version}, this agent knows {VERSION}")));
+        }
+        serde_json::from_str(json).map_err(|error| unreadable(format!("cannot be read: {error}")))
     }
 }
 
