@@ -15,6 +15,8 @@ use dewpoint_proto::vm_state::Power;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+pub mod libvirt;
+
 /// A part of a VM, as observed. Unknown only waits: nothing is inferred from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen<T> {

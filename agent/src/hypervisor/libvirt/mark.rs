@@ -1,0 +1,118 @@
+//! Our mark as a metadata element: `<mark vm= generation= event= run= wanted= disk= seed=/>` in the namespace
+//! [`NAMESPACE`]. libvirt keeps it with the domain, so it can be written by others: it is parsed, never trusted.
+
+use std::str::FromStr;
+
+use dewpoint_proto::cause::{Cause, shortened};
+use dewpoint_proto::ids::{Generation, VmId};
+use quick_xml::XmlVersion;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
+
+use crate::hypervisor::{Mark, Wanted};
+
+/// The XML namespace of our metadata; libvirt finds the element by it.
+pub(super) const NAMESPACE: &str = "https://dewpoint.dev/ns/domain/1";
+
+/// The prefix under which libvirt shows it.
+pub(super) const PREFIX: &str = "dewpoint";
+
+/// A mark is a dozen short attributes; more is not ours.
+const MOST_BYTES: usize = 4096;
+
+/// The attributes of a mark.
+pub(super) fn attributes(mark: &Mark) -> Vec<(&'static str, String)> {
+    let mut attributes = vec![
+        ("vm", mark.vm.to_string()),
+        ("generation", mark.generation.to_string()),
+        ("event", mark.event.to_string()),
+        ("wanted", wanted(mark.wanted).to_owned()),
+        ("disk", mark.disk.to_string()),
+        ("seed", mark.seed.to_string()),
+    ];
+    if let Some(run) = mark.run {
+        attributes.push(("run", run.to_string()));
+    }
+    attributes
+}
+
+/// The element as `virDomainSetMetadata` takes it: without prefix, which libvirt adds.
+pub(super) fn to_xml(mark: &Mark) -> String {
+    // Every value is a UUID, a number or one of two words: nothing to escape.
+    let attributes: String =
+        attributes(mark).iter().map(|(name, value)| format!(" {name}=\"{value}\"")).collect();
+    format!("<mark{attributes}/>")
+}
+
+/// The mark of `vm` from what `virDomainGetMetadata` gave; else what is wrong with it.
+pub(super) fn from_xml(vm: VmId, xml: &str) -> Result<Mark, String> {
+    let mark = parsed(xml)?;
+    if mark.vm != vm {
+        return Err(format!("bears the mark of VM {}", mark.vm));
+    }
+    Ok(mark)
+}
+
+fn parsed(xml: &str) -> Result<Mark, String> {
+    if xml.len() > MOST_BYTES {
+        return Err(format!("a mark of {} bytes", xml.len()));
+    }
+    let mut reader = Reader::from_str(xml);
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(element) | Event::Empty(element)) => return of_element(&element),
+            Ok(Event::Text(_) | Event::Comment(_) | Event::Decl(_)) => {}
+            Ok(_) => return Err("a mark without an element".to_owned()),
+            Err(error) => return Err(format!("a mark that is not XML: {error}")),
+        }
+    }
+}
+
+fn of_element(element: &BytesStart<'_>) -> Result<Mark, String> {
+    if element.local_name().as_ref() != "mark" {
+        return Err(format!("a mark called `{}`", shortened(element.local_name().as_ref())));
+    }
+    Ok(Mark {
+        vm: required(element, "vm")?,
+        generation: Generation(number(element, "generation")?),
+        event: required(element, "event")?,
+        run: value(element, "run")?.map(|text| parse("run", &text)).transpose()?,
+        wanted: match value(element, "wanted")?.as_deref() {
+            Some("on") => Wanted::On,
+            Some("off") => Wanted::Off,
+            other => return Err(format!("a mark with wanted `{}`", shortened(other.unwrap_or_default()))),
+        },
+        disk: required(element, "disk")?,
+        seed: required(element, "seed")?,
+    })
+}
+
+fn number(element: &BytesStart<'_>, name: &str) -> Result<u64, String> {
+    let text = value(element, name)?.unwrap_or_default();
+    text.parse().map_err(|_| format!("a mark with {name} `{}`", shortened(&text)))
+}
+
+fn required<T: FromStr<Err = Cause>>(element: &BytesStart<'_>, name: &str) -> Result<T, String> {
+    let text = value(element, name)?.ok_or_else(|| format!("a mark without {name}"))?;
+    parse(name, &text)
+}
+
+fn parse<T: FromStr<Err = Cause>>(name: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|cause: Cause| format!("a mark whose {name} is wrong: {cause}"))
+}
+
+fn value(element: &BytesStart<'_>, name: &str) -> Result<Option<String>, String> {
+    let wrong = |error: &dyn std::fmt::Display| format!("a mark whose {name} is wrong: {error}");
+    let Some(attribute) = element.try_get_attribute(name).map_err(|error| wrong(&error))? else {
+        return Ok(None);
+    };
+    let text = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| wrong(&error))?;
+    Ok(Some(text.into_owned()))
+}
+
+fn wanted(wanted: Wanted) -> &'static str {
+    match wanted {
+        Wanted::On => "on",
+        Wanted::Off => "off",
+    }
+}

@@ -1,0 +1,149 @@
+//! What an operator may set about libvirt and the domains made through it.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use dewpoint_proto::cause::{Cause, Reason, shortened};
+
+/// How libvirt is reached, what machines are like, and how long calls may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// libvirt's connection URI.
+    pub uri: String,
+    /// What runs the guests.
+    pub virt_type: VirtType,
+    /// QEMU's machine type.
+    pub machine: String,
+    /// The guests' CPU.
+    pub cpu: Cpu,
+    /// How long calls may take.
+    pub deadlines: Deadlines,
+    /// How long a guest agent may take to answer; rounded up to seconds.
+    pub agent_timeout: Duration,
+    /// Calls that change domains, at most this many at once.
+    pub workers: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            uri: "qemu:///system".to_owned(),
+            virt_type: VirtType::Kvm,
+            machine: "q35".to_owned(),
+            cpu: Cpu::Default,
+            deadlines: Deadlines::default(),
+            agent_timeout: Duration::from_secs(3),
+            workers: 6,
+        }
+    }
+}
+
+impl Settings {
+    /// The agent's timeout as libvirt takes it.
+    pub(super) fn agent_seconds(&self) -> i32 {
+        let seconds = self.agent_timeout.as_secs() + u64::from(self.agent_timeout.subsec_nanos() > 0);
+        // 0 would mean "do not wait", and negative numbers have meanings of their own.
+        i32::try_from(seconds).unwrap_or(i32::MAX).max(1)
+    }
+}
+
+/// What runs the guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VirtType {
+    /// QEMU's software emulation.
+    Qemu,
+    /// Hardware virtualisation.
+    Kvm,
+}
+
+impl VirtType {
+    /// As libvirt names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+impl FromStr for VirtType {
+    type Err = Cause;
+
+    fn from_str(text: &str) -> Result<Self, Cause> {
+        match text {
+            "qemu" => Ok(Self::Qemu),
+            "kvm" => Ok(Self::Kvm),
+            other => Err(Cause::new(Reason::Invalid, format!("`{}` is not a virt type", shortened(other)))
+                .advise("use `kvm`, or `qemu` where hardware virtualisation does not work")),
+        }
+    }
+}
+
+/// The guests' CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cpu {
+    /// The hypervisor's own default.
+    Default,
+    /// The host's, as it is; a guest then fits only hosts of that model.
+    HostPassthrough,
+    /// The named model that is nearest to the host's.
+    HostModel,
+    /// All that the hypervisor can do.
+    Maximum,
+    /// A named model, such as `x86-64-v2-AES`.
+    Named(String),
+}
+
+impl FromStr for Cpu {
+    type Err = Cause;
+
+    fn from_str(text: &str) -> Result<Self, Cause> {
+        let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        match text {
+            "default" => Ok(Self::Default),
+            "host-passthrough" => Ok(Self::HostPassthrough),
+            "host-model" => Ok(Self::HostModel),
+            "maximum" => Ok(Self::Maximum),
+            other if (1..=64).contains(&other.len()) && other.bytes().all(named) => {
+                Ok(Self::Named(other.to_owned()))
+            }
+            other => Err(Cause::new(Reason::Invalid, format!("`{}` is not a CPU mode", shortened(other)))
+                .advise("use default, host-passthrough, host-model, maximum, or a model of `virsh cpu-models x86_64`")),
+        }
+    }
+}
+
+/// How long calls may take before their worker is given up. Longer than libvirt's own waits (30 s for a domain's lock)
+/// where those are normal, so that libvirt's error comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// One domain looked at.
+    pub observe: Duration,
+    /// All domains looked at.
+    pub list: Duration,
+    /// QEMU started: a loaded host takes long.
+    pub start: Duration,
+    /// A QEMU that hangs takes 10 to 15 s to be killed.
+    pub power_off: Duration,
+    /// A question to the guest: a few times the guest agent's timeout.
+    pub guest: Duration,
+    /// A backup begun, with freezing and thawing.
+    pub begin_backup: Duration,
+    /// Everything else.
+    pub other: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            observe: Duration::from_secs(10),
+            list: Duration::from_secs(30),
+            start: Duration::from_secs(90),
+            power_off: Duration::from_secs(40),
+            guest: Duration::from_secs(40),
+            begin_backup: Duration::from_secs(60),
+            other: Duration::from_secs(40),
+        }
+    }
+}
