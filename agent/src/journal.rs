@@ -14,11 +14,21 @@
 //! ones are withheld until there is room again.
 
 pub mod admission;
+mod admit;
+mod append;
+mod columns;
 pub mod entry;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod moment;
+mod query;
+mod reader;
+mod reserve;
 pub mod rows;
+mod schema;
 pub mod stage;
+mod thread;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,11 +43,14 @@ pub use admission::{Admission, Delivery, Journaled, Judge, Origin, Payload};
 use entry::Entry;
 pub use error::{JournalError, OpenError};
 use moment::{BootId, Moment};
+pub use reader::Reader;
+use reserve::Reserve;
 pub use rows::{
     Change, EntryRow, EventFilter, EventRow, Page, Recovery, ReportRow, Session, Tail, Unfinished, VmRow,
     Written,
 };
 use stage::Stage;
+use thread::{Access, Job, Outlets, Task, Tx, Writer};
 
 use crate::clock::Clock;
 
@@ -59,13 +72,36 @@ pub struct Settings {
     pub keep_events: Duration,
 }
 
-/// The journal. Cheap to clone; every call waits for the disk.
-#[derive(Clone)]
-pub struct Journal {
-    epoch: Epoch,
+impl Settings {
+    /// With the retention of the design: bodies 3 days, events 30.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, boot: BootId, judge: Judge) -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self { clock, boot, judge, keep_bodies: 3 * DAY, keep_events: 30 * DAY }
+    }
 }
 
-#[expect(unused_variables, reason = "the signatures land first")]
+/// The journal. Cheap to clone; every call waits for the disk. A call whose future is dropped may have been written
+/// all the same. The thread ends with the last handle.
+#[derive(Clone)]
+pub struct Journal(Arc<Shared>);
+
+struct Shared {
+    inbox: mpsc::Sender<Box<dyn Job>>,
+    epoch: Epoch,
+    settings: Settings,
+    changes: broadcast::Sender<Change>,
+    reports: watch::Receiver<ReportSeq>,
+    withheld: watch::Receiver<Option<Cause>>,
+}
+
+/// What only tests make smaller.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    reserve_bytes: u64,
+    most_pages: Option<u32>,
+}
+
 impl Journal {
     /// Opens or makes `agent.db`, migrates it, raises the start count, and starts the thread. The caller holds the
     /// data folder's lock.
@@ -73,19 +109,51 @@ impl Journal {
     /// # Errors
     /// [`OpenError`]; a newer schema is left as it is.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, OpenError> {
-        unimplemented!()
+        Self::open_within(path, settings, Bounds { reserve_bytes: reserve::RESERVE_BYTES, most_pages: None })
+    }
+
+    fn open_within(path: &Path, settings: Settings, bounds: Bounds) -> Result<Self, OpenError> {
+        let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        let (db, epoch) = schema::open(path)?;
+        if let Some(pages) = bounds.most_pages {
+            db.pragma_update(None, "max_page_count", pages).map_err(sqlite)?;
+        }
+        let newest = query::last_report(&db)
+            .map_err(|error| OpenError::Damaged { path: path.to_owned(), why: error.to_string() })?;
+        let (inbox, requests) = mpsc::channel(thread::GROUP);
+        let (changes, _) = broadcast::channel(1024);
+        let (report, reports) = watch::channel(newest);
+        let (withhold, withheld) = watch::channel(None);
+        let outlets = Outlets { changes: changes.clone(), reports: report, withheld: withhold };
+        let reserve = Reserve::beside(path, bounds.reserve_bytes);
+        let writer = Writer { db, reserve, settings: settings.clone(), outlets };
+        std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run(requests))
+            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        Ok(Self(Arc::new(Shared { inbox, epoch, settings, changes, reports, withheld })))
+    }
+
+    async fn ask<T, F>(&self, access: Access, work: F) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T, JournalError> + Send + 'static,
+    {
+        let (job, answer) = Task::new(access, work);
+        self.0.inbox.send(job).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
     }
 
     /// Which run of the agent this is.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.0.epoch
     }
 
     /// The present instant, by the clocks that deadlines are judged by.
     #[must_use]
     pub fn now(&self) -> Moment {
-        unimplemented!()
+        Moment::now(self.0.settings.clock.as_ref(), self.0.settings.boot)
     }
 
     /// Journals a delivery: accepted or refused, both with all that belongs to them.
@@ -93,7 +161,7 @@ impl Journal {
     /// # Errors
     /// Anything else than an [`Admission`] must not be acknowledged: `Withheld`, `OutOfOrder`, `SeqTaken`, `Write`.
     pub async fn admit(&self, delivery: Delivery) -> Result<Admission, JournalError> {
-        unimplemented!()
+        self.ask(Access::Admit, move |tx| admit::admit(tx, &delivery)).await
     }
 
     /// Writes entries of one event, all or none. `Finished` writes outcome, report and VM with it; the first
@@ -102,7 +170,8 @@ impl Journal {
     /// # Errors
     /// `Illegal` when [`Stage::after`] says so; `Write` and `Withheld` when the disk does.
     pub async fn append(&self, event: &Journaled, entries: Vec<Entry>) -> Result<Stage, JournalError> {
-        unimplemented!()
+        let event = event.id();
+        self.ask(Access::Write, move |tx| append::append(tx, event, &entries)).await
     }
 
     /// What a start has to go on with.
@@ -110,7 +179,7 @@ impl Journal {
     /// # Errors
     /// When the database cannot be read.
     pub async fn unfinished(&self) -> Result<Recovery, JournalError> {
-        unimplemented!()
+        self.ask(Access::Read, |tx| query::recovery(tx.db)).await
     }
 
     /// One VM; `None`: never heard of.
@@ -118,7 +187,7 @@ impl Journal {
     /// # Errors
     /// When the database cannot be read.
     pub async fn vm(&self, vm: VmId) -> Result<Option<VmRow>, JournalError> {
-        unimplemented!()
+        self.ask(Access::Read, move |tx| query::vm(tx.db, vm)).await
     }
 
     /// Every VM that is there or being built; tombstones are not among them.
@@ -126,7 +195,7 @@ impl Journal {
     /// # Errors
     /// When the database cannot be read.
     pub async fn vms(&self) -> Result<Vec<VmRow>, JournalError> {
-        unimplemented!()
+        self.ask(Access::Read, |tx| query::vms(tx.db)).await
     }
 
     /// Notes a run that no event caused: a start by policy after a host boot.
@@ -134,7 +203,7 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub async fn note_run(&self, vm: VmId, run: RunId) -> Result<(), JournalError> {
-        unimplemented!()
+        self.ask(Access::Write, move |tx| append::note_run(tx, vm, run)).await
     }
 
     /// Where the journal ends.
@@ -142,7 +211,7 @@ impl Journal {
     /// # Errors
     /// When the database cannot be read.
     pub async fn tail(&self) -> Result<Tail, JournalError> {
-        unimplemented!()
+        self.ask(Access::Read, |tx| query::tail(tx.db)).await
     }
 
     /// Notes what a Welcome said, and gives back what is noted now. A term below the highest ever is not noted.
@@ -150,7 +219,7 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub async fn welcomed(&self, term: Term, theirs: Millis, hold: bool) -> Result<Session, JournalError> {
-        unimplemented!()
+        self.ask(Access::Write, move |tx| append::welcomed(tx, term, theirs, hold)).await
     }
 
     /// Notes that an operator holds the host, or no longer does.
@@ -158,7 +227,7 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub async fn set_hold(&self, hold: bool) -> Result<(), JournalError> {
-        unimplemented!()
+        self.ask(Access::Write, move |tx| append::set_hold(tx, hold)).await
     }
 
     /// Unacknowledged reports after this one, the oldest first; at most `limit`.
@@ -166,7 +235,7 @@ impl Journal {
     /// # Errors
     /// When the database cannot be read.
     pub async fn reports_after(&self, after: ReportSeq, limit: u32) -> Result<Vec<ReportRow>, JournalError> {
-        unimplemented!()
+        self.ask(Access::Read, move |tx| query::reports_after(tx.db, after, limit)).await
     }
 
     /// Notes that the coordinator has every report up to this one.
@@ -174,7 +243,7 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub async fn acknowledge(&self, up_to: ReportSeq) -> Result<(), JournalError> {
-        unimplemented!()
+        self.ask(Access::Write, move |tx| append::acknowledge(tx, up_to)).await
     }
 
     /// Events, the newest first.
@@ -182,7 +251,7 @@ impl Journal {
     /// # Errors
     /// When the database cannot be read.
     pub async fn events(&self, filter: EventFilter, page: Page) -> Result<Vec<EventRow>, JournalError> {
-        unimplemented!()
+        self.ask(Access::Read, move |tx| query::events(tx.db, &filter, page)).await
     }
 
     /// One event with its entries, the oldest first.
@@ -190,7 +259,7 @@ impl Journal {
     /// # Errors
     /// When the database cannot be read.
     pub async fn event(&self, event: EventId) -> Result<Option<(EventRow, Vec<EntryRow>)>, JournalError> {
-        unimplemented!()
+        self.ask(Access::Read, move |tx| query::event(tx.db, event)).await
     }
 
     /// Drops what has been kept long enough.
@@ -198,7 +267,8 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub async fn prune(&self) -> Result<(), JournalError> {
-        unimplemented!()
+        let settings = self.0.settings.clone();
+        self.ask(Access::Write, move |tx| append::prune(tx, &settings)).await
     }
 
     /// Through the queue, the thread and back: what a heartbeat proves.
@@ -206,24 +276,31 @@ impl Journal {
     /// # Errors
     /// `Withheld`, when new events are.
     pub async fn ping(&self) -> Result<(), JournalError> {
-        unimplemented!()
+        self.ask(Access::Probe, |_| Ok(())).await?;
+        match self.0.withheld.borrow().clone() {
+            None => Ok(()),
+            Some(cause) => Err(JournalError::Withheld(cause)),
+        }
     }
 
     /// Every change from now on; a receiver that lags reads the rows again.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Change> {
-        unimplemented!()
+        self.0.changes.subscribe()
     }
 
     /// The number of the newest report.
     #[must_use]
     pub fn reports(&self) -> watch::Receiver<ReportSeq> {
-        unimplemented!()
+        self.0.reports.clone()
     }
 
     /// Why new events are withheld; none: they are not.
     #[must_use]
     pub fn withheld(&self) -> watch::Receiver<Option<Cause>> {
-        unimplemented!()
+        self.0.withheld.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,13 @@ pub enum JournalError {
     /// New events are not taken: the disk is full or fails. What is running may still be able to end.
     #[error("the journal takes no new events: {}", .0.text)]
     Withheld(Cause),
-    /// The write failed.
+    /// The disk is full, the reserve used up as well. Nothing of the request was written; it may be made again.
+    #[error("the journal's disk is full: {0}")]
+    Full(String),
+    /// The disk failed. Nothing of the request was written; it may be made again.
+    #[error("the journal's disk failed: {0}")]
+    Disk(String),
+    /// SQLite refused.
     #[error("the journal could not be written: {0}")]
     Write(String),
     /// A delivery that is not the next one; it must not be acknowledged.
@@ -112,7 +118,10 @@ impl From<JournalError> for Cause {
                 Self::new(Reason::Diverged, text).advise("reconcile the host's queue with its journal")
             }
             JournalError::Illegal(_) => Self::new(Reason::Internal, text),
-            JournalError::Write(_)
+            JournalError::Full(_) => Self::new(Reason::JournalError, text)
+                .advise("free space on the data folder's disk; the agent goes on by itself"),
+            JournalError::Disk(_)
+            | JournalError::Write(_)
             | JournalError::OutOfOrder { .. }
             | JournalError::Damaged(_)
             | JournalError::Closed => Self::new(Reason::JournalError, text)
@@ -123,7 +132,25 @@ impl From<JournalError> for Cause {
 
 impl From<rusqlite::Error> for JournalError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Write(chain(&error))
+        use rusqlite::ErrorCode;
+        let text = chain(&error);
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(text),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+                Self::Disk(text)
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
+            Some(_) => Self::Write(text),
+            // No code: a value did not convert, so the row is not what we wrote.
+            None => Self::Damaged(text),
+        }
+    }
+}
+
+impl JournalError {
+    /// Whether the disk is to blame, not the request: then the whole group of requests fails with it.
+    pub(super) fn is_the_disk(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Disk(_))
     }
 }
 

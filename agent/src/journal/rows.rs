@@ -112,7 +112,7 @@ pub struct EventRow {
     pub begun_at: Option<Millis>,
     /// Wall clock.
     pub finished_at: Option<Millis>,
-    /// How it ended; gone 30 days after.
+    /// How it ended.
     pub outcome: Option<Outcome>,
 }
 

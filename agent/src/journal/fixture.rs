@@ -1,0 +1,134 @@
+//! Events, clocks and journals for the tests of the journal and of its neighbours.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dewpoint_proto::event::{
+    Body, Cancel, Create, Destroy, DiskDisposal, Event, InitialPower, Kind, Reboot, RebootManner,
+};
+use dewpoint_proto::ids::{EventId, Generation, Seq, Term, VmId};
+use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, VmSpec};
+use dewpoint_proto::time::Millis;
+use uuid::Uuid;
+
+use super::moment::BootId;
+use super::{Delivery, Journal, Origin, Payload, Settings};
+use crate::clock::Clock;
+
+/// A clock that stands still until it is moved.
+#[derive(Debug, Default)]
+pub(crate) struct TestClock(AtomicU64);
+
+impl TestClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn wall(&self) -> Millis {
+        Millis(1_800_000_000_000).plus(self.since_boot())
+    }
+
+    fn since_boot(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+pub(crate) fn settings() -> Settings {
+    settings_with(Arc::new(TestClock::default()))
+}
+
+pub(crate) fn settings_with(clock: Arc<TestClock>) -> Settings {
+    Settings::new(clock, BootId(Uuid::from_u128(7)), crate::intake::judge)
+}
+
+/// A folder with a journal's path in it.
+pub(crate) struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("dewpoint-journal-").tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn db(&self) -> PathBuf {
+        self.0.path().join("agent.db")
+    }
+
+    pub(crate) fn open(&self) -> Journal {
+        Journal::open(&self.db(), settings()).unwrap()
+    }
+}
+
+pub(crate) fn vm(n: u128) -> VmId {
+    VmId(Uuid::from_u128(0xa000 + n))
+}
+
+pub(crate) fn id(n: u128) -> EventId {
+    EventId(Uuid::from_u128(0xe000 + n))
+}
+
+pub(crate) fn spec() -> VmSpec {
+    VmSpec {
+        name: "web".parse().unwrap(),
+        vcpus: 1,
+        memory_bytes: 1 << 30,
+        disk_bytes: 1 << 30,
+        disk_mode: DiskMode::Overlay,
+        nics: Vec::new(),
+        ssh_keys: Vec::new(),
+        user_data: b"#cloud-config\n".to_vec(),
+        labels: std::collections::BTreeMap::new(),
+        placement: Placement::Bound,
+    }
+}
+
+pub(crate) fn image() -> ImageRef {
+    ImageRef { digest: ImageDigest([3; 32]), size_bytes: 9, virtual_size_bytes: 1 << 20, local_path: None }
+}
+
+pub(crate) fn create() -> Kind {
+    Kind::Create(Box::new(Create { spec: spec(), source: image(), power: InitialPower::On }))
+}
+
+pub(crate) fn reboot() -> Kind {
+    Kind::Reboot(Reboot { manner: RebootManner::Hard, timeout_seconds: None })
+}
+
+pub(crate) fn destroy() -> Kind {
+    Kind::Destroy(Destroy { disks: DiskDisposal::Recycle })
+}
+
+pub(crate) fn cancel(target: EventId) -> Kind {
+    Kind::Cancel(Cancel { target })
+}
+
+pub(crate) fn body(event: EventId, vm: VmId, kind: Kind) -> Body {
+    body_until(event, vm, kind, None)
+}
+
+pub(crate) fn body_until(event: EventId, vm: VmId, kind: Kind, not_after: Option<Millis>) -> Body {
+    let accepted_at = Millis(1_800_000_000_000);
+    Body::encode(Event { id: event, vm, accepted_at, not_after, retry_of: None, note: String::new(), kind })
+        .unwrap()
+}
+
+/// The delivery number `seq`: event `seq` of a VM, with generation `seq`.
+pub(crate) fn delivery(seq: u64, vm: VmId, kind: Kind) -> Delivery {
+    delivered(seq, body(id(seq.into()), vm, kind))
+}
+
+pub(crate) fn delivered(seq: u64, body: Body) -> Delivery {
+    let origin = Origin::Delivered { seq: Seq(seq), term: Term(1), generation: Generation(seq) };
+    Delivery { origin, payload: Payload::Event(body) }
+}
+
+pub(crate) fn local(body: Body) -> Delivery {
+    Delivery { origin: Origin::Local, payload: Payload::Event(body) }
+}

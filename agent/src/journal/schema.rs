@@ -1,0 +1,152 @@
+//! The database file: how it is opened, made, and brought from one schema to the next.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use dewpoint_proto::ids::{Epoch, JournalId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::error::OpenError;
+
+/// Each brings the schema from its index to the next; never edited once released.
+const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
+
+/// The schema that this agent writes.
+pub(super) const SCHEMA: u32 = MIGRATIONS.len() as u32;
+
+/// `PRAGMA application_id`: "DPJL".
+const APPLICATION_ID: i64 = 0x4450_4a4c;
+
+/// Opens the journal for writing, made or migrated if need be, and counts the start.
+pub(super) fn open(path: &Path) -> Result<(Connection, Epoch), OpenError> {
+    make_private(path)?;
+    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let mut db = Connection::open(path).map_err(sqlite)?;
+    check_newer(&db, path)?;
+    configure(&db).map_err(sqlite)?;
+    check_sound(&db, path)?;
+    migrate(&mut db, path)?;
+    let epoch = count_start(&db).map_err(sqlite)?;
+    sync_folder(path)?;
+    Ok((db, epoch))
+}
+
+/// Bodies hold user-data: the file is the agent's alone. SQLite gives its companions the same mode.
+fn make_private(path: &Path) -> Result<(), OpenError> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(|source| OpenError::Io { path: path.to_owned(), source })
+}
+
+fn configure(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(std::time::Duration::from_secs(5))?;
+    // With NORMAL a committed transaction can vanish on power loss.
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA trusted_schema = OFF;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA journal_size_limit = 4194304;",
+    )?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Refuses what a newer agent wrote.
+pub(super) fn check_newer(db: &Connection, path: &Path) -> Result<(), OpenError> {
+    let found = version(db).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+    if found > SCHEMA {
+        return Err(OpenError::NewerSchema { path: path.to_owned(), found, known: SCHEMA });
+    }
+    Ok(())
+}
+
+fn version(db: &Connection) -> rusqlite::Result<u32> {
+    db.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn check_sound(db: &Connection, path: &Path) -> Result<(), OpenError> {
+    let damaged = |why: String| OpenError::Damaged { path: path.to_owned(), why };
+    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let application: i64 = db.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(sqlite)?;
+    let tables: i64 =
+        db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;
+    if application != APPLICATION_ID && (application != 0 || tables != 0) {
+        return Err(damaged("it is a database of something else".into()));
+    }
+    let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
+    if check == "ok" { Ok(()) } else { Err(damaged(check)) }
+}
+
+/// Each step is one transaction with its `user_version`: a crash leaves the old schema or the new one.
+fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let from = version(db).map_err(sqlite)?;
+    for (at, sql) in MIGRATIONS.iter().enumerate().skip(from as usize) {
+        let step = || -> rusqlite::Result<()> {
+            let tx = db.unchecked_transaction()?;
+            tx.execute_batch(sql)?;
+            if at == 0 {
+                tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+                put(&tx, "journal_id", &JournalId::fresh().to_string())?;
+                put(&tx, "start_count", "0")?;
+            }
+            tx.pragma_update(None, "user_version", version(&tx)? + 1)?;
+            tx.commit()
+        };
+        step().map_err(sqlite)?;
+    }
+    Ok(())
+}
+
+fn count_start(db: &Connection) -> rusqlite::Result<Epoch> {
+    let tx = db.unchecked_transaction()?;
+    let before = read_epoch(&tx)?;
+    let epoch = Epoch { start_count: before.start_count + 1, ..before };
+    put(&tx, "start_count", &epoch.start_count.to_string())?;
+    tx.commit()?;
+    Ok(epoch)
+}
+
+/// Journal id and start count, as stored.
+pub(super) fn read_epoch(db: &Connection) -> rusqlite::Result<Epoch> {
+    Ok(Epoch { journal: parsed(db, "journal_id")?, start_count: parsed(db, "start_count")? })
+}
+
+fn parsed<T>(db: &Connection, key: &str) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text = get(db, key)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    text.parse().map_err(|error: T::Err| super::columns::wrong(0, error))
+}
+
+/// A value of `meta`.
+pub(super) fn get(db: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()
+}
+
+/// Sets a value of `meta`.
+pub(super) fn put(db: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+    )?
+    .execute(params![key, value])
+    .map(drop)
+}
+
+/// A new file is durable once its folder is.
+fn sync_folder(path: &Path) -> Result<(), OpenError> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| OpenError::Io { path: folder.to_owned(), source })
+}

@@ -1,0 +1,250 @@
+//! The thread that owns the connection: gathers requests, runs each in a savepoint of one transaction, commits with
+//! one fsync, and answers only then.
+
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::ids::ReportSeq;
+use rusqlite::Connection;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::admission::Judge;
+use super::error::JournalError;
+use super::moment::Moment;
+use super::reserve::Reserve;
+use super::rows::Change;
+use super::{Settings, schema};
+
+/// Requests that one fsync may carry. As many as the queue holds: whoever waits there waits for this one.
+pub(super) const GROUP: usize = 128;
+
+/// What a request does to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Reads what is committed.
+    Read,
+    /// Proves that the thread answers; tries the disk again when it failed before.
+    Probe,
+    /// Writes for events that are here already.
+    Write,
+    /// Takes a new event: withheld while the reserve is spent.
+    Admit,
+}
+
+/// What a request sees while it runs.
+pub(super) struct Tx<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) now: Moment,
+    pub(super) judge: Judge,
+    pub(super) effects: &'a mut Effects,
+}
+
+/// What is told to others once the group is on disk.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) changes: Vec<Change>,
+    pub(super) report: Option<ReportSeq>,
+}
+
+/// A request with its answer, once it has run.
+pub(super) trait Job: Send {
+    fn access(&self) -> Access;
+    /// Runs it and keeps the answer; may be called again after a group that failed.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), JournalError>;
+    /// Keeps this as its answer.
+    fn fail(&mut self, error: JournalError);
+    /// Sends the answer, or the group's failure.
+    fn settle(self: Box<Self>, group: Result<(), JournalError>);
+}
+
+/// A [`Job`] made of a closure.
+pub(super) struct Task<T, F> {
+    access: Access,
+    work: F,
+    answer: Option<Result<T, JournalError>>,
+    reply: oneshot::Sender<Result<T, JournalError>>,
+}
+
+impl<T, F> Task<T, F>
+where
+    T: Send + 'static,
+    F: FnMut(&mut Tx<'_>) -> Result<T, JournalError> + Send + 'static,
+{
+    /// The job, and where its answer will come.
+    #[expect(clippy::type_complexity, reason = "a job and its receiver; an alias would say less")]
+    pub(super) fn new(access: Access, work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T, JournalError>>) {
+        let (reply, answer) = oneshot::channel();
+        (Box::new(Self { access, work, answer: None, reply }), answer)
+    }
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send + 'static,
+    F: FnMut(&mut Tx<'_>) -> Result<T, JournalError> + Send + 'static,
+{
+    fn access(&self) -> Access {
+        self.access
+    }
+
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
+        let answer = (self.work)(tx);
+        let status = answer.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.answer = Some(answer);
+        status
+    }
+
+    fn fail(&mut self, error: JournalError) {
+        self.answer = Some(Err(error));
+    }
+
+    fn settle(self: Box<Self>, group: Result<(), JournalError>) {
+        let answer = match (group, self.answer) {
+            (Ok(()), Some(answer)) => answer,
+            (Ok(()), None) => Err(JournalError::Closed),
+            (Err(error), _) => Err(error),
+        };
+        // Whoever asked may have gone; what was written stays written.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Where the thread tells what it did.
+pub(super) struct Outlets {
+    pub(super) changes: broadcast::Sender<Change>,
+    pub(super) reports: watch::Sender<ReportSeq>,
+    pub(super) withheld: watch::Sender<Option<Cause>>,
+}
+
+/// The thread's own state.
+pub(super) struct Writer {
+    pub(super) db: Connection,
+    pub(super) reserve: Reserve,
+    pub(super) settings: Settings,
+    pub(super) outlets: Outlets,
+}
+
+impl Writer {
+    /// Until the last handle is dropped.
+    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while inbox.blocking_recv_many(&mut group, GROUP) > 0 {
+            self.serve(std::mem::take(&mut group));
+        }
+    }
+
+    fn serve(&mut self, group: Vec<Box<dyn Job>>) {
+        let probe = self.is_withheld() && group.iter().any(|job| job.access() == Access::Probe);
+        let (mut writes, reads): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|job| matches!(job.access(), Access::Write | Access::Admit));
+        if probe || !writes.is_empty() {
+            let outcome = self.write(&mut writes);
+            let status = outcome.as_ref().map(|_| ()).map_err(Clone::clone);
+            if let Ok(effects) = outcome {
+                self.tell(effects);
+            }
+            for job in writes {
+                job.settle(status.clone());
+            }
+        }
+        for mut job in reads {
+            let mut nothing = Effects::default();
+            let _ = job.run(&mut tx(&self.db, &self.settings, &mut nothing));
+            job.settle(Ok(()));
+        }
+    }
+
+    fn is_withheld(&self) -> bool {
+        self.outlets.withheld.borrow().is_some()
+    }
+
+    fn write(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Effects, JournalError> {
+        self.reserve.refill();
+        let mut outcome = self.transact(jobs);
+        if matches!(outcome, Err(JournalError::Full(_))) && self.reserve.spend() {
+            tracing::error!("the journal's disk is full: its reserve is given up, new events are withheld");
+            outcome = self.transact(jobs);
+        }
+        self.note(&outcome);
+        outcome
+    }
+
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Effects, JournalError> {
+        let outcome = self.try_transact(jobs);
+        if outcome.is_err() && !self.db.is_autocommit() {
+            // Some failures have rolled back already; this one has not.
+            if let Err(error) = self.db.execute_batch("ROLLBACK") {
+                tracing::error!(%error, "the journal cannot roll back");
+            }
+        }
+        outcome
+    }
+
+    fn try_transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Effects, JournalError> {
+        let mut effects = Effects::default();
+        self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        if self.is_withheld() {
+            schema::put(&self.db, "probe", &self.settings.clock.wall().0.to_string())?;
+        }
+        for job in jobs {
+            if job.access() == Access::Admit && !self.reserve.is_kept() {
+                job.fail(JournalError::Withheld(disk_full()));
+                continue;
+            }
+            self.run_in_savepoint(job.as_mut(), &mut effects)?;
+        }
+        self.db.prepare_cached("COMMIT")?.execute([])?;
+        Ok(effects)
+    }
+
+    /// An error of the request's own undoes it alone; one of the disk's ends the group.
+    fn run_in_savepoint(&self, job: &mut dyn Job, effects: &mut Effects) -> Result<(), JournalError> {
+        let (told, report) = (effects.changes.len(), effects.report);
+        self.db.prepare_cached("SAVEPOINT request")?.execute([])?;
+        if let Err(error) = job.run(&mut tx(&self.db, &self.settings, effects)) {
+            if error.is_the_disk() || self.db.is_autocommit() {
+                return Err(error);
+            }
+            self.db.prepare_cached("ROLLBACK TO request")?.execute([])?;
+            effects.changes.truncate(told);
+            effects.report = report;
+        }
+        self.db.prepare_cached("RELEASE request")?.execute([])?;
+        Ok(())
+    }
+
+    /// Whether new events are withheld from now on.
+    fn note(&self, outcome: &Result<Effects, JournalError>) {
+        let why = match outcome {
+            Ok(_) if self.reserve.is_kept() => None,
+            Ok(_) | Err(JournalError::Full(_)) => Some(disk_full()),
+            Err(error) => Some(Cause::from(error.clone())),
+        };
+        self.outlets.withheld.send_if_modified(|now| {
+            let changed = *now != why;
+            *now = why;
+            changed
+        });
+    }
+
+    fn tell(&self, effects: Effects) {
+        for change in effects.changes {
+            // Nobody listening is fine.
+            let _ = self.outlets.changes.send(change);
+        }
+        if let Some(newest) = effects.report {
+            self.outlets.reports.send_replace(newest);
+        }
+    }
+}
+
+fn tx<'a>(db: &'a Connection, settings: &Settings, effects: &'a mut Effects) -> Tx<'a> {
+    let now = Moment::now(settings.clock.as_ref(), settings.boot);
+    Tx { db, now, judge: settings.judge, effects }
+}
+
+fn disk_full() -> Cause {
+    Cause::new(
+        Reason::JournalError,
+        "the disk of the agent's data folder is full; no new event can be journaled",
+    )
+    .advise("free space there; the agent goes on by itself")
+}
