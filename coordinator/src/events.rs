@@ -136,7 +136,10 @@ impl Events {
 
     /// A snapshot, then every change, progress included.
     #[must_use]
-    pub fn watch_events(&self, filter: EventFilter) -> BoxStream<'static, Result<Watched<EventStatus>, Cause>> {
+    pub fn watch_events(
+        &self,
+        filter: EventFilter,
+    ) -> BoxStream<'static, Result<Watched<EventStatus>, Cause>> {
         let _ = filter;
         unimplemented!()
     }

@@ -1,6 +1,10 @@
 //! The coordinator: takes requests, chooses the hypervisor, pushes the work to it.
 
+pub mod config;
 pub mod events;
 pub mod images;
+pub mod metrics;
+pub mod router;
 pub mod scheduler;
 pub mod store;
+pub mod telemetry;
