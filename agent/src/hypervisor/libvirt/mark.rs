@@ -1,6 +1,7 @@
 //! Our mark as a metadata element: `<mark vm= generation= event= run= wanted= disk= seed=/>` in the namespace
 //! [`NAMESPACE`]. libvirt keeps it with the domain, so it can be written by others: it is parsed, never trusted.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use dewpoint_proto::cause::{Cause, shortened};
@@ -72,42 +73,50 @@ fn of_element(element: &BytesStart<'_>) -> Result<Mark, String> {
     if element.local_name().as_ref() != "mark" {
         return Err(format!("a mark called `{}`", shortened(element.local_name().as_ref())));
     }
+    let found = Found::of(element)?;
     Ok(Mark {
-        vm: required(element, "vm")?,
-        generation: Generation(number(element, "generation")?),
-        event: required(element, "event")?,
-        run: value(element, "run")?.map(|text| parse("run", &text)).transpose()?,
-        wanted: match value(element, "wanted")?.as_deref() {
-            Some("on") => Wanted::On,
-            Some("off") => Wanted::Off,
-            other => return Err(format!("a mark with wanted `{}`", shortened(other.unwrap_or_default()))),
+        vm: found.parsed("vm")?,
+        generation: Generation(found.number("generation")?),
+        event: found.parsed("event")?,
+        run: if found.0.contains_key("run") { Some(found.parsed("run")?) } else { None },
+        wanted: match found.text("wanted")? {
+            "on" => Wanted::On,
+            "off" => Wanted::Off,
+            other => return Err(format!("a mark with wanted `{}`", shortened(other))),
         },
-        disk: required(element, "disk")?,
-        seed: required(element, "seed")?,
+        disk: found.parsed("disk")?,
+        seed: found.parsed("seed")?,
     })
 }
 
-fn number(element: &BytesStart<'_>, name: &str) -> Result<u64, String> {
-    let text = value(element, name)?.unwrap_or_default();
-    text.parse().map_err(|_| format!("a mark with {name} `{}`", shortened(&text)))
-}
+/// The attributes that are there; those of a newer version are passed over.
+struct Found(BTreeMap<String, String>);
 
-fn required<T: FromStr<Err = Cause>>(element: &BytesStart<'_>, name: &str) -> Result<T, String> {
-    let text = value(element, name)?.ok_or_else(|| format!("a mark without {name}"))?;
-    parse(name, &text)
-}
+impl Found {
+    fn of(element: &BytesStart<'_>) -> Result<Self, String> {
+        let mut found = BTreeMap::new();
+        for attribute in element.attributes() {
+            let attribute = attribute.map_err(|error| format!("a mark that is not XML: {error}"))?;
+            let value = attribute
+                .normalized_value(XmlVersion::Implicit1_0)
+                .map_err(|error| format!("a mark that is not XML: {error}"))?;
+            found.insert(attribute.key.as_ref().to_owned(), value.into_owned());
+        }
+        Ok(Self(found))
+    }
 
-fn parse<T: FromStr<Err = Cause>>(name: &str, text: &str) -> Result<T, String> {
-    text.parse().map_err(|cause: Cause| format!("a mark whose {name} is wrong: {cause}"))
-}
+    fn text(&self, name: &str) -> Result<&str, String> {
+        self.0.get(name).map(String::as_str).ok_or_else(|| format!("a mark without {name}"))
+    }
 
-fn value(element: &BytesStart<'_>, name: &str) -> Result<Option<String>, String> {
-    let wrong = |error: &dyn std::fmt::Display| format!("a mark whose {name} is wrong: {error}");
-    let Some(attribute) = element.try_get_attribute(name).map_err(|error| wrong(&error))? else {
-        return Ok(None);
-    };
-    let text = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| wrong(&error))?;
-    Ok(Some(text.into_owned()))
+    fn parsed<T: FromStr<Err = Cause>>(&self, name: &str) -> Result<T, String> {
+        self.text(name)?.parse().map_err(|cause: Cause| format!("a mark whose {name} is wrong: {cause}"))
+    }
+
+    fn number(&self, name: &str) -> Result<u64, String> {
+        let text = self.text(name)?;
+        text.parse().map_err(|_| format!("a mark with {name} `{}`", shortened(text)))
+    }
 }
 
 fn wanted(wanted: Wanted) -> &'static str {

@@ -64,6 +64,7 @@ fn uri(dir: &Path) -> String {
 }
 
 /// A process that outlives this one by a moment, however it ends, and removes what it leaves.
+#[expect(clippy::zombie_processes, reason = "it ends after its parent, which cannot wait for it then")]
 fn guard(dir: &Path) {
     let script = r#"tail --pid="$1" -f /dev/null
         for exe in /proc/[0-9]*; do
@@ -118,23 +119,9 @@ pub(super) fn settings() -> Settings {
     Settings { uri: uri(root()), virt_type: VirtType::Qemu, ..Settings::default() }
 }
 
-/// With all deadlines of calls at `short`, observing aside.
-pub(super) fn impatient(short: Duration) -> Settings {
-    let other = Deadlines::default();
-    let deadlines = Deadlines { start: other.start, observe: other.observe, list: other.list, ..all(short) };
-    Settings { deadlines, ..settings() }
-}
-
-fn all(span: Duration) -> Deadlines {
-    Deadlines {
-        observe: span,
-        list: span,
-        start: span,
-        power_off: span,
-        guest: span,
-        begin_backup: span,
-        other: span,
-    }
+/// With a short deadline for questions to the guest.
+pub(super) fn impatient(guest: Duration) -> Settings {
+    Settings { deadlines: Deadlines { guest, ..Deadlines::default() }, ..settings() }
 }
 
 /// A VM of the test's own with a small empty disk; dropped: gone.
@@ -251,4 +238,13 @@ pub(super) async fn event(events: &mut broadcast::Receiver<DomainEvent>, vm: VmI
         }
     };
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no event `{words}`"))
+}
+
+/// Looks now and then until something holds that no event tells of.
+pub(super) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let (began, mut looks) = (Instant::now(), tokio::time::interval(Duration::from_millis(10)));
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "{what}: not in time");
+        looks.tick().await;
+    }
 }
