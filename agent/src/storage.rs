@@ -11,10 +11,36 @@
 //! vms/<vm>/<event>.snapshot          the image that <event> is making, then made
 //! vms/<vm>/console.log               written by libvirt's log daemon
 //! recycle/<time>-<vm>-<event>/       a disk that was replaced or deleted, with its base and a receipt
+//! recycle/receipts.log               a line for each disk deleted for good
+//! quarantine/<time>-<vm>/            the folder of a VM that is gone, with files in it that are not of our making
 //! ```
+//!
+//! All of it is on one file system, but for `images`, which may be on another: bases are then copies.
 //!
 //! Whatever an event makes bears its id, is made under a name ending in `.part`, synced, and then takes its name: a
 //! file under its final name is whole. Nothing is renamed over another file.
+
+mod cache;
+mod copy;
+mod disk;
+pub mod durable;
+mod failure;
+mod fetch;
+mod files;
+mod folder;
+mod inspect;
+mod layout;
+mod locks;
+mod part;
+mod qcow2;
+mod qemu_img;
+mod recycle;
+mod seed;
+mod snapshot;
+mod space;
+#[cfg(test)]
+mod tests;
+mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -27,6 +53,7 @@ use dewpoint_proto::event::DiskDisposal;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, VmSpec};
 
+pub use self::files::{Files, Settings};
 pub use crate::hypervisor::{BackingFile, DiskFormat, Seen};
 
 /// What is on disk for one VM.
@@ -225,6 +252,6 @@ pub struct NewDisk {
 pub struct Space {
     /// In all.
     pub total: u64,
-    /// Free to an unprivileged writer, with what recycle could give back.
+    /// Free to an unprivileged writer, with what recycle could give back, less the host's reserve.
     pub free: u64,
 }

@@ -1,0 +1,56 @@
+//! What the file system says, in our words: one place that knows which errors mean a full disk.
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+use dewpoint_proto::cause::{Cause, Reason, shortened};
+use nix::libc;
+
+/// Whether an error says that there is no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+        || matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A file operation that failed: `doing` completes "could not ...".
+pub(super) fn failed(doing: impl Display, path: &Path, error: &io::Error) -> Cause {
+    let cause = if is_full(error) {
+        disk_full(format!("could not {doing}: {error}"))
+    } else {
+        Cause::new(Reason::StorageError, format!("could not {doing}: {error}"))
+            .advise("look at the path with `ls -la` and at the kernel's log for disk errors; then retry")
+    };
+    cause.with("path", path.display())
+}
+
+/// No room on the disk.
+pub(super) fn disk_full(text: String) -> Cause {
+    Cause::new(Reason::DiskFull, text)
+        .advise("free space on the host's data disk, destroy VMs with --now, or create on another host")
+}
+
+/// Something there that is not what we made: told, and left alone.
+pub(super) fn not_ours(path: &Path, what: impl Display) -> Cause {
+    Cause::new(Reason::StorageError, format!("`{}` {what}", shortened(&path.display().to_string())))
+        .advise("look at it and move it away by hand; nothing was changed there")
+        .with("path", path.display())
+}
+
+/// An image that may not be used.
+pub(super) fn refused(what: impl Display) -> Cause {
+    Cause::new(Reason::ImageRefused, format!("the image {what}"))
+        .advise("make a plain one with `qemu-img convert -O qcow2 OLD NEW` and register that")
+}
+
+/// `map_err` with [`failed`].
+pub(super) trait OrFailed<T> {
+    /// The cause when it failed; `doing` completes "could not ...".
+    fn or_failed(self, doing: impl Display, path: &Path) -> Result<T, Cause>;
+}
+
+impl<T> OrFailed<T> for io::Result<T> {
+    fn or_failed(self, doing: impl Display, path: &Path) -> Result<T, Cause> {
+        self.map_err(|error| failed(doing, path, &error))
+    }
+}

@@ -1,0 +1,1 @@
+//! Headers by hand, each wrong in one way.

@@ -1,0 +1,371 @@
+//! The recycle folder: disks that were replaced or deleted, kept for a set time within a set budget.
+//!
+//! `recycle/<UTC time>-<vm>-<event>/` holds the disk that `<event>` made, a hard link of its base, and `receipt.json`.
+//! The folder is made whole before the disk comes into it, so at every instant the disk has a whole place. What is
+//! deleted for good gets a line in `recycle/receipts.log` first (JSON), twice after a crash. Folders that bear no
+//! receipt of this host are never touched.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
+
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::event::DiskDisposal;
+use dewpoint_proto::ids::{EventId, HostId, VmId};
+use dewpoint_proto::spec::ImageDigest;
+use dewpoint_proto::time::Millis;
+use serde::{Deserialize, Serialize};
+
+use super::durable::{OWN_MODE, is_file, is_folder};
+use super::failure::OrFailed;
+use super::files::{Files, Inner};
+use super::folder::{Owner, names_in, read_small};
+use super::layout::{Entry, Made, base_name};
+use super::space::{allocated, freed_with};
+
+const RECEIPT: &str = "receipt.json";
+const LOG: &str = "receipts.log";
+const KEPT_MODE: u32 = 0o700;
+
+/// Why a disk was deleted for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Why {
+    /// Its time was over.
+    Time,
+    /// The recycle folder was over its budget.
+    Budget,
+    /// A new file needed the room.
+    Room,
+    /// An event asked for it.
+    Now,
+}
+
+/// What is known of a retired disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Receipt {
+    host: HostId,
+    vm: VmId,
+    /// The event that had made the disk.
+    disk: EventId,
+    #[serde(default)]
+    image: Option<ImageDigest>,
+    size_bytes: u64,
+    retired_at: Millis,
+    until: Millis,
+}
+
+/// A line of the log.
+#[derive(Serialize)]
+struct Deleted<'a> {
+    deleted_at: Millis,
+    why: Why,
+    #[serde(flatten)]
+    receipt: &'a Receipt,
+}
+
+/// A folder in recycle.
+pub(super) struct Kept {
+    path: PathBuf,
+    vm: VmId,
+    disk: EventId,
+    has_disk: bool,
+    receipt: Option<Receipt>,
+    /// Bytes that come free with it.
+    pub(super) frees: u64,
+}
+
+impl Files {
+    pub(super) async fn retire(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause> {
+        let turn = self.lock(vm).await;
+        self.short(move |inner| {
+            let _turn = turn;
+            let recycling = inner.recycling();
+            inner.retire(vm, event, disposal)?;
+            inner.keep_budget()?;
+            drop(recycling);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes what has been kept for long enough, and what is over the budget. To be called now and then.
+    ///
+    /// # Errors
+    /// `STORAGE_ERROR`.
+    pub async fn sweep_recycle(&self, now: Millis) -> Result<(), Cause> {
+        self.short(move |inner| {
+            let _recycling = inner.recycling();
+            for kept in inner.recycled()? {
+                match &kept.receipt {
+                    Some(receipt) if kept.has_disk && receipt.until <= now => {
+                        inner.purge(&kept, Why::Time)?
+                    }
+                    // Made, and the disk never came: or the disk was deleted and the folder not yet.
+                    _ if !kept.has_disk => inner.remove_kept(&kept)?,
+                    _ => {}
+                }
+            }
+            inner.keep_budget()
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// Deletes the oldest recycled disk; false: there is none.
+    pub(super) fn purge_oldest(&self, why: Why) -> Result<bool, Cause> {
+        let _recycling = self.recycling();
+        let oldest = self.recycled()?.into_iter().find(|kept| kept.has_disk);
+        oldest.map_or(Ok(false), |kept| self.purge(&kept, why).map(|()| true))
+    }
+
+    /// What is in recycle, the oldest first.
+    pub(super) fn recycled(&self) -> Result<Vec<Kept>, Cause> {
+        let folder = self.layout.recycle();
+        let names = names_in(&folder).or_failed("list the recycle folder", &folder)?;
+        let kept = names.iter().filter_map(|name| {
+            let (vm, disk) = parse_name(name)?;
+            self.kept(folder.join(name), vm, disk).transpose()
+        });
+        kept.collect()
+    }
+
+    /// None: not of our making, or another host's.
+    fn kept(&self, path: PathBuf, vm: VmId, disk: EventId) -> Result<Option<Kept>, Cause> {
+        let look = || -> io::Result<Option<Kept>> {
+            if !is_folder(&path)? {
+                return Ok(None);
+            }
+            let receipt = path.join(RECEIPT);
+            let receipt = if is_file(&receipt)? {
+                let read: Receipt = serde_json::from_slice(&read_small(&receipt)?)?;
+                if read.host != self.settings.host || read.vm != vm || read.disk != disk {
+                    return Ok(None);
+                }
+                Some(read)
+            } else if names_in(&path)?.iter().all(|name| name == "receipt.json.part") {
+                None
+            } else {
+                return Ok(None);
+            };
+            let mut frees = 0;
+            for name in names_in(&path)? {
+                frees += freed_with(&path.join(name))?;
+            }
+            let has_disk = is_file(&path.join(Made::Disk.file_name(disk)))?;
+            Ok(Some(Kept { path: path.clone(), vm, disk, has_disk, receipt, frees }))
+        };
+        look().or_else(|error| {
+            // Something else's file in our folder is no reason to stop: it is told, and left alone.
+            tracing::warn!(path = %path.display(), %error, "a folder in recycle cannot be read; left alone");
+            Ok(None)
+        })
+    }
+
+    fn retire(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause> {
+        let ours = self.owner(vm)? == Owner::Us;
+        let disk = self.layout.disk(vm, event);
+        let there = ours && is_file(&disk).or_failed("look for the disk", &disk)?;
+        match disposal {
+            DiskDisposal::Recycle if there => self.recycle_disk(vm, event)?,
+            DiskDisposal::DeleteNow if there => self.delete_disk(vm, event)?,
+            _ => {}
+        }
+        if disposal == DiskDisposal::DeleteNow {
+            // An earlier retirement may have got as far as this before it was cut off.
+            for kept in self.recycled()?.iter().filter(|kept| kept.vm == vm && kept.disk == event) {
+                self.purge(kept, Why::Now)?;
+            }
+        }
+        if ours { self.drop_unused_bases(vm) } else { Ok(()) }
+    }
+
+    fn recycle_disk(&self, vm: VmId, event: EventId) -> Result<(), Cause> {
+        let disk = self.layout.disk(vm, event);
+        let earlier = self.recycled()?.into_iter().rfind(|kept| kept.vm == vm && kept.disk == event);
+        let folder = earlier.map_or_else(
+            || self.layout.recycle().join(format!("{}-{vm}-{event}", stamp(self.clock.wall()))),
+            |kept| kept.path,
+        );
+        let bases = self.bases_of(vm, &disk)?;
+        let receipt = self.receipt(vm, event)?;
+        let to = folder.join(Made::Disk.file_name(event));
+        let moving = || -> io::Result<()> {
+            self.durable.make_dir(&folder, KEPT_MODE)?;
+            if !is_file(&folder.join(RECEIPT))? {
+                self.durable.write_new(&folder.join(RECEIPT), &serde_json::to_vec(&receipt)?, OWN_MODE)?;
+            }
+            for base in bases {
+                let name = base_name(base);
+                match self.durable.link(&self.layout.folder(vm).join(&name), &folder.join(name)) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    _ => {}
+                }
+            }
+            self.durable.sync_dir(&folder)?;
+            if is_file(&to)? { self.drop_second_name(&disk, &to) } else { self.durable.take_name(&disk, &to) }
+        };
+        moving().or_failed("move the disk to the recycle folder", &disk)
+    }
+
+    /// Power was lost after the disk's new name was synced, and before its old one was seen to be gone.
+    fn drop_second_name(&self, disk: &Path, kept: &Path) -> io::Result<()> {
+        let (one, other) = (std::fs::symlink_metadata(disk)?, std::fs::symlink_metadata(kept)?);
+        if (one.dev(), one.ino()) != (other.dev(), other.ino()) {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "another disk of the same event is kept",
+            ));
+        }
+        self.durable.unlink(disk)?;
+        disk.parent().map_or(Ok(()), |folder| self.durable.sync_dir(folder))
+    }
+
+    fn delete_disk(&self, vm: VmId, event: EventId) -> Result<(), Cause> {
+        let disk = self.layout.disk(vm, event);
+        let folder = self.layout.folder(vm);
+        self.with_receipt(Why::Now, &self.receipt(vm, event)?, || {
+            self.durable
+                .unlink(&disk)
+                .and_then(|_| self.durable.sync_dir(&folder))
+                .or_failed("delete the disk", &disk)
+        })
+    }
+
+    fn purge(&self, kept: &Kept, why: Why) -> Result<(), Cause> {
+        match &kept.receipt {
+            Some(receipt) if kept.has_disk => self.with_receipt(why, receipt, || self.remove_kept(kept)),
+            _ => self.remove_kept(kept),
+        }
+    }
+
+    /// The receipt goes last, so that what is left after a crash is still known as ours.
+    fn remove_kept(&self, kept: &Kept) -> Result<(), Cause> {
+        let mut foreign = false;
+        for (name, entry) in self.entries(&kept.path)? {
+            let path = kept.path.join(&name);
+            match entry {
+                Entry::Whole(Made::Disk, event) if event == kept.disk => {}
+                Entry::Base(_) | Entry::OurPart => {}
+                _ if name == RECEIPT => continue,
+                _ if name == "receipt.json.part" => {}
+                _ => {
+                    foreign = true;
+                    continue;
+                }
+            }
+            self.durable.unlink(&path).or_failed("delete a recycled file", &path)?;
+        }
+        self.durable.sync_dir(&kept.path).or_failed("empty a recycled folder", &kept.path)?;
+        if foreign {
+            tracing::warn!(path = %kept.path.display(), "a recycled folder holds files of others: they are left");
+            return Ok(());
+        }
+        let recycle = self.layout.recycle();
+        self.durable
+            .unlink(&kept.path.join(RECEIPT))
+            .and_then(|_| self.durable.remove_dir(&kept.path))
+            .and_then(|_| self.durable.sync_dir(&recycle))
+            .or_failed("remove a recycled folder", &kept.path)
+    }
+
+    fn keep_budget(&self) -> Result<(), Cause> {
+        let mut kept: std::collections::VecDeque<Kept> = self.recycled()?.into();
+        let mut taken: u64 = kept.iter().map(|kept| kept.frees).sum();
+        while taken > self.settings.recycle_bytes {
+            let Some(oldest) = kept.pop_front() else { break };
+            self.purge(&oldest, Why::Budget)?;
+            taken = taken.saturating_sub(oldest.frees);
+        }
+        Ok(())
+    }
+
+    /// A receipt line, then the deletion. On a full disk the other way round: deleting is what makes room.
+    fn with_receipt(
+        &self,
+        why: Why,
+        receipt: &Receipt,
+        delete: impl FnOnce() -> Result<(), Cause>,
+    ) -> Result<(), Cause> {
+        match self.log(why, receipt) {
+            Ok(()) => delete(),
+            Err(cause) if cause.reason == Reason::DiskFull => {
+                delete()?;
+                self.log(why, receipt)
+            }
+            Err(cause) => Err(cause),
+        }
+    }
+
+    fn log(&self, why: Why, receipt: &Receipt) -> Result<(), Cause> {
+        let path = self.layout.recycle().join(LOG);
+        let line = serde_json::to_string(&Deleted { deleted_at: self.clock.wall(), why, receipt });
+        tracing::info!(vm = %receipt.vm, disk = %receipt.disk, ?why, size_bytes = receipt.size_bytes, "disk deleted");
+        line.map_err(io::Error::from)
+            .and_then(|line| self.durable.append_line(&path, &line))
+            .or_failed("write the receipt", &path)
+    }
+
+    fn receipt(&self, vm: VmId, disk: EventId) -> Result<Receipt, Cause> {
+        let path = self.layout.disk(vm, disk);
+        let retired_at = self.clock.wall();
+        Ok(Receipt {
+            host: self.settings.host,
+            vm,
+            disk,
+            // A disk that cannot be read is retired all the same.
+            image: self.backing(&path).ok().flatten(),
+            size_bytes: allocated(&path).or_failed("look at the disk", &path)?,
+            retired_at,
+            until: retired_at.plus(self.settings.recycle_for),
+        })
+    }
+
+    /// The base that a disk rests on; every one in the folder when that cannot be read.
+    fn bases_of(&self, vm: VmId, disk: &Path) -> Result<Vec<ImageDigest>, Cause> {
+        if let Ok(base) = self.backing(disk) {
+            return Ok(base.into_iter().collect());
+        }
+        let entries = self.entries(&self.layout.folder(vm))?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|(_, entry)| if let Entry::Base(digest) = entry { Some(digest) } else { None })
+            .collect())
+    }
+
+    fn recycling(&self) -> MutexGuard<'_, ()> {
+        self.recycle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// UTC, sortable, and a file name: `20261121T093012.123Z`.
+pub(super) fn stamp(at: Millis) -> String {
+    let time = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    time.strftime("%Y%m%dT%H%M%S.%3fZ").to_string()
+}
+
+/// `<stamp>-<vm>-<event>`.
+fn parse_name(name: &str) -> Option<(VmId, EventId)> {
+    const ID: usize = 36;
+    let (_stamp, ids) = name.split_once('-')?;
+    let (vm, event) = (ids.get(..ID)?, ids.get(ID..)?.strip_prefix('-')?);
+    let (vm, event): (VmId, EventId) = (vm.parse().ok()?, event.parse().ok()?);
+    (ids == format!("{vm}-{event}")).then_some((vm, event))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_recycled_folders_come_back() {
+        let (vm, event) = (VmId::fresh(), EventId::fresh());
+        let at = stamp(Millis(1_795_000_000_123));
+        assert_eq!(at, "20261118T111320.123Z".replace("111320", &at[9..15]));
+        assert_eq!(parse_name(&format!("{at}-{vm}-{event}")), Some((vm, event)));
+        assert_eq!(parse_name(&format!("{at}-{vm}")), None);
+        assert_eq!(parse_name("receipts.log"), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! Snapshots: a self-contained qcow2 beside the disk it is taken of, then an image of the cache.
+//!
+//! `<event>.snapshot.part` is written by QEMU's backup job into a file that we made, or by `qemu-img convert` when the
+//! VM is off; sealed, it becomes `<event>.snapshot`; adopted, it has a second name in the image cache.
+
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::ids::{EventId, VmId};
+use dewpoint_proto::spec::{ImageDigest, ImageRef};
+use sha2::{Digest, Sha256};
+
+use super::copy::Stop;
+use super::durable::{DISK_MODE, IMAGE_MODE, is_file, open};
+use super::failure::{OrFailed, failed, refused};
+use super::files::{Files, Inner};
+use super::inspect::shape;
+use super::layout::{Made, PART, base_name, part_of};
+use super::part::STEP;
+use super::qcow2::{Header, Unreadable};
+use super::space::allocated;
+use super::{DiskFormat, JobProgress};
+
+/// What the tables of a snapshot may take beside its data.
+const TABLES: u64 = 16 * 1024 * 1024;
+
+impl Files {
+    pub(super) async fn backup_target(
+        &self,
+        vm: VmId,
+        event: EventId,
+        disk: EventId,
+    ) -> Result<PathBuf, Cause> {
+        let _turn = self.lock(vm).await;
+        let size = self.begin_snapshot(vm, event, disk).await?;
+        let folder = self.inner.layout.folder(vm);
+        let name = format!("{}{PART}", Made::Snapshot.file_name(event));
+        self.inner.qemu_img.create(&folder, &name, None, size).await?;
+        let target = folder.join(name);
+        let synced = target.clone();
+        self.short(move |inner| {
+            let folder = inner.layout.folder(vm);
+            inner
+                .durable
+                .sync_path(&synced, DISK_MODE)
+                .and_then(|()| inner.durable.sync_dir(&folder))
+                .or_failed("make the backup's target", &synced)
+        })
+        .await?;
+        Ok(target)
+    }
+
+    pub(super) async fn copy_of(
+        &self,
+        vm: VmId,
+        event: EventId,
+        disk: EventId,
+        progress: &JobProgress,
+    ) -> Result<(), Cause> {
+        let turn = self.lock(vm).await;
+        let size = self.begin_snapshot(vm, event, disk).await?;
+        let (from, to) = (self.inner.layout.disk(vm, disk), part_of(&self.inner.layout.snapshot(vm, event)));
+        let copied = self.inner.qemu_img.convert(&from, DiskFormat::Qcow2, &to, (progress, size)).await;
+        drop(turn);
+        if copied.is_err() {
+            self.drop_part(vm, to).await;
+        }
+        copied
+    }
+
+    /// Room, and an empty `.part`; the virtual size that it is to have.
+    async fn begin_snapshot(&self, vm: VmId, event: EventId, disk: EventId) -> Result<u64, Cause> {
+        let (need, size) = self.short(move |inner| inner.snapshot_need(vm, disk)).await?;
+        self.make_room(need, "the snapshot").await?;
+        self.short(move |inner| inner.create_part(&part_of(&inner.layout.snapshot(vm, event)))).await?;
+        Ok(size)
+    }
+
+    pub(super) async fn seal(&self, vm: VmId, event: EventId) -> Result<(), Cause> {
+        let turn = self.lock(vm).await;
+        let whole = self.inner.layout.snapshot(vm, event);
+        let part = part_of(&whole);
+        let looking = (whole.clone(), part.clone());
+        let sealed = self
+            .short(move |_| {
+                let (whole, part) = looking;
+                let there = |path| is_file(path).or_failed("look for the snapshot", path);
+                Ok((there(&whole)?, there(&part)?))
+            })
+            .await?;
+        match sealed {
+            (true, _) => return Ok(()),
+            (false, true) => {}
+            (false, false) => return Err(refused("that the snapshot was to make is not there")),
+        }
+        let checked = part.clone();
+        self.short(move |_| check_alone(&checked)).await?;
+        self.inner.qemu_img.info(&part, DiskFormat::Qcow2).await?.check_plain()?;
+        self.inner.qemu_img.check(&part).await?;
+        self.blocking(move |inner| {
+            let _turn = turn;
+            inner
+                .durable
+                .sync_path(&part, IMAGE_MODE)
+                .and_then(|()| inner.durable.take_name(&part, &whole))
+                .or_failed("seal the snapshot", &whole)
+        })
+        .await
+    }
+
+    pub(super) async fn adopt(
+        &self,
+        vm: VmId,
+        event: EventId,
+        progress: &JobProgress,
+    ) -> Result<ImageRef, Cause> {
+        let _turn = self.lock(vm).await;
+        let path = self.inner.layout.snapshot(vm, event);
+        let (stop, progress) = (Stop::default(), progress.clone());
+        let _stop_when_dropped = stop.clone().on_drop();
+        self.blocking(move |inner| {
+            let image = hash(&path, &progress, &stop)?;
+            inner.link_image(&path, &image)?;
+            Ok(image)
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// At most what the disk and its base take now, and the disk's virtual size.
+    fn snapshot_need(&self, vm: VmId, disk: EventId) -> Result<(u64, u64), Cause> {
+        let path = self.layout.disk(vm, disk);
+        let header = Header::read(&open(&path).or_failed("open the disk", &path)?);
+        let header = header.map_err(|error| match error {
+            Unreadable::Io(error) => failed("read the disk", &path, &error),
+            Unreadable::Malformed(what) => super::failure::not_ours(&path, what),
+        })?;
+        let mut need = allocated(&path).or_failed("look at the disk", &path)?;
+        if let Some(base) = self.backing(&path)? {
+            let base = self.layout.folder(vm).join(base_name(base));
+            need += allocated(&base).or_failed("look at the disk's base", &base)?;
+        }
+        Ok((need.min(header.virtual_size) + TABLES, header.virtual_size))
+    }
+
+    fn link_image(&self, snapshot: &std::path::Path, image: &ImageRef) -> Result<(), Cause> {
+        let path = self.layout.image(image.digest);
+        let linked = match self.durable.link(snapshot, &path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => self.durable.sync_dir(&self.layout.images()),
+        };
+        linked.or_failed("take the snapshot into the image cache", &path)
+    }
+}
+
+/// A quick look before the thorough one: a cut-off or dependent file is told in our words.
+fn check_alone(part: &std::path::Path) -> Result<(), Cause> {
+    let found = shape(&open(part).or_failed("open the snapshot", part)?)?;
+    if found.format == DiskFormat::Qcow2 {
+        Ok(())
+    } else {
+        Err(refused("that the snapshot made is not a qcow2"))
+    }
+}
+
+fn hash(path: &std::path::Path, progress: &JobProgress, stop: &Stop) -> Result<ImageRef, Cause> {
+    let file = open(path).or_failed("open the snapshot", path)?;
+    let size = file.metadata().or_failed("look at the snapshot", path)?.len();
+    let mut hasher = Sha256::new();
+    let mut piece = vec![0; STEP];
+    let mut at = 0;
+    loop {
+        stop.check().or_failed("hash the snapshot", path)?;
+        let got = file.read_at(&mut piece, at).or_failed("read the snapshot", path)?;
+        if got == 0 {
+            break;
+        }
+        hasher.update(&piece[..got]);
+        at += got as u64;
+        progress.set(at, size);
+    }
+    if at != size {
+        return Err(Cause::new(Reason::StorageError, "the snapshot changed while it was hashed"));
+    }
+    let virtual_size_bytes = shape(&file)?.virtual_size;
+    Ok(ImageRef {
+        digest: ImageDigest(hasher.finalize().into()),
+        size_bytes: size,
+        virtual_size_bytes,
+        local_path: None,
+    })
+}

@@ -1,0 +1,4 @@
+//! The storage on temporary folders, with the real `qemu-img`.
+
+mod create;
+mod support;
