@@ -1,0 +1,121 @@
+//! `dewpoint host`: what the hypervisors are, and keeping work away from them.
+
+use clap::Subcommand;
+use dewpoint_proto::time::Millis;
+use dewpoint_proto::wire::fleet::{
+    CordonHostRequest, Host, ListHostsRequest, SetHoldRequest, UncordonHostRequest,
+};
+use serde_json::json;
+
+use super::show_list;
+use crate::args::values::HostRef;
+use crate::args::{Global, Limit};
+use crate::failure::Failure;
+use crate::fleet::paging::{PAGE, Page, collect};
+use crate::fleet::{Fleet, request};
+use crate::output::Output;
+use crate::view::host::{HostView, show, table};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// List the hosts
+    Ls {
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Show all of one host
+    Show {
+        /// Hostname or id
+        host: HostRef,
+    },
+    /// Place no new VMs on a host; the ones it has go on
+    Cordon {
+        /// Hostname or id
+        host: HostRef,
+        /// Why, in your words
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Place VMs on a host again
+    Uncordon {
+        /// Hostname or id
+        host: HostRef,
+    },
+    /// Deliver nothing to a host and let it begin no step; VMs run on
+    Hold {
+        #[command(flatten)]
+        which: Which,
+        /// Why, in your words
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// End a hold
+    Release {
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// One host, or all of them; never all of them by leaving something out.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Which {
+    /// Hostname or id
+    host: Option<HostRef>,
+    /// Every host
+    #[arg(long)]
+    fleet: bool,
+}
+
+/// Carries out one command on hosts.
+pub(crate) async fn carry_out(
+    command: HostCommand,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let fleet = Fleet::connect(global).await?;
+    match command {
+        HostCommand::Ls { limit } => list(&fleet, limit.get(), output).await,
+        HostCommand::Show { host } => show_one(&fleet.host(&host).await?, output),
+        HostCommand::Cordon { host, reason } => {
+            let asked = request(CordonHostRequest { host: host.to_string(), reason });
+            show_one(&fleet.ask(fleet.hosts().cordon_host(asked)).await?, output)
+        }
+        HostCommand::Uncordon { host } => {
+            let asked = request(UncordonHostRequest { host: host.to_string() });
+            show_one(&fleet.ask(fleet.hosts().uncordon_host(asked)).await?, output)
+        }
+        HostCommand::Hold { which, reason } => set_hold(&fleet, &which, true, reason, output).await,
+        HostCommand::Release { which } => set_hold(&fleet, &which, false, String::new(), output).await,
+    }
+}
+
+async fn list(fleet: &Fleet, limit: usize, output: &mut Output<'_>) -> Result<(), Failure> {
+    let hosts = collect(limit, async |page_token| {
+        let asked = request(ListHostsRequest { page_size: PAGE, page_token });
+        let page = fleet.ask(fleet.hosts().list_hosts(asked)).await?;
+        Ok(Page { entries: page.hosts, next: page.next_page_token })
+    })
+    .await?;
+    show_list::<_, HostView>(output, "hosts", &hosts, |hosts, paint| table(hosts, Millis::now(), paint))
+}
+
+fn show_one(host: &Host, output: &mut Output<'_>) -> Result<(), Failure> {
+    output.show(&HostView::from(host), |paint| show(host, Millis::now(), paint))
+}
+
+async fn set_hold(
+    fleet: &Fleet,
+    which: &Which,
+    hold: bool,
+    reason: String,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let host = which.host.as_ref().map(ToString::to_string).unwrap_or_default();
+    let asked = request(SetHoldRequest { host, hold, reason });
+    let hosts = fleet.ask(fleet.hosts().set_hold(asked)).await?.hosts;
+    let word = if hold { "held" } else { "released" };
+    output.show(&json!({ "hosts": hosts, "hold": hold }), |_| {
+        format!("{hosts} {} {word}\n", if hosts == 1 { "host" } else { "hosts" })
+    })
+}

@@ -1,0 +1,104 @@
+use dewpoint_proto::cause::Reason;
+use dewpoint_proto::wire::fleet::hosts_server::Hosts;
+use dewpoint_proto::wire::fleet::images_server::Images;
+use dewpoint_proto::wire::fleet::networks_server::Networks;
+use dewpoint_proto::wire::fleet::{
+    AddImageRequest, CordonHostRequest, CreateNetworkRequest, DeleteNetworkRequest, DeleteNetworkResponse,
+    GetHostRequest, GetImageRequest, GetImageServerRequest, GetImageServerResponse, GetNetworkRequest, Host,
+    Image, ListHostsRequest, ListHostsResponse, ListImagesRequest, ListImagesResponse, ListNetworksRequest,
+    ListNetworksResponse, Network, RemoveImageRequest, RemoveImageResponse, SetHoldRequest, SetHoldResponse,
+    UncordonHostRequest,
+};
+use tonic::{Request, Response, Status};
+
+use super::Service;
+use super::refusal;
+
+type Answered<T> = Result<Response<T>, Status>;
+
+impl Service {
+    fn host(&self, wanted: &str) -> Answered<Host> {
+        let is = |host: &&Host| host.hostname == wanted || host.host_id == wanted;
+        let found = self.0.with(|script| script.hosts.iter().find(is).cloned());
+        found
+            .map(Response::new)
+            .ok_or_else(|| refusal(Reason::HostNotFound, "no host is called that", "see `dewpoint host ls`"))
+    }
+}
+
+#[tonic::async_trait]
+impl Hosts for Service {
+    async fn list_hosts(&self, _: Request<ListHostsRequest>) -> Answered<ListHostsResponse> {
+        let hosts = self.0.with(|script| script.hosts.clone());
+        Ok(Response::new(ListHostsResponse { hosts, next_page_token: String::new() }))
+    }
+
+    async fn get_host(&self, request: Request<GetHostRequest>) -> Answered<Host> {
+        self.host(&request.into_inner().host)
+    }
+
+    async fn cordon_host(&self, request: Request<CordonHostRequest>) -> Answered<Host> {
+        let request = request.into_inner();
+        let host = self.host(&request.host)?.into_inner();
+        Ok(Response::new(Host { cordoned: true, cordon_reason: request.reason, ..host }))
+    }
+
+    async fn uncordon_host(&self, request: Request<UncordonHostRequest>) -> Answered<Host> {
+        self.host(&request.into_inner().host)
+    }
+
+    async fn set_hold(&self, request: Request<SetHoldRequest>) -> Answered<SetHoldResponse> {
+        let request = request.into_inner();
+        self.0.note("set_hold", &format!("[{}] {} {}", request.host, request.hold, request.reason));
+        Ok(Response::new(SetHoldResponse { hosts: 1 }))
+    }
+}
+
+#[tonic::async_trait]
+impl Images for Service {
+    async fn get_image_server(&self, _: Request<GetImageServerRequest>) -> Answered<GetImageServerResponse> {
+        Ok(Response::new(GetImageServerResponse { url: self.0.with(|script| script.image_server.clone()) }))
+    }
+
+    async fn add_image(&self, request: Request<AddImageRequest>) -> Answered<Image> {
+        let request = request.into_inner();
+        self.0.note("add_image", &format!("{} {}", request.name, request.digest));
+        Ok(Response::new(Image { digest: request.digest, names: vec![request.name], ..Image::default() }))
+    }
+
+    async fn get_image(&self, _: Request<GetImageRequest>) -> Answered<Image> {
+        Err(refusal(Reason::ImageNotFound, "no image is called that", "see `dewpoint image ls`"))
+    }
+
+    async fn list_images(&self, _: Request<ListImagesRequest>) -> Answered<ListImagesResponse> {
+        let images = self.0.with(|script| script.images.clone());
+        Ok(Response::new(ListImagesResponse { images, next_page_token: String::new() }))
+    }
+
+    async fn remove_image(&self, request: Request<RemoveImageRequest>) -> Answered<RemoveImageResponse> {
+        self.0.note("remove_image", &request.into_inner().image);
+        Ok(Response::new(RemoveImageResponse { bytes_removed: true }))
+    }
+}
+
+#[tonic::async_trait]
+impl Networks for Service {
+    async fn create_network(&self, request: Request<CreateNetworkRequest>) -> Answered<Network> {
+        let network = request.into_inner().network.unwrap_or_default();
+        self.0.with(|script| script.networks.push(network.clone()));
+        Ok(Response::new(network))
+    }
+
+    async fn get_network(&self, _: Request<GetNetworkRequest>) -> Answered<Network> {
+        Err(refusal(Reason::NetworkNotFound, "no network is called that", "see `dewpoint network ls`"))
+    }
+
+    async fn list_networks(&self, _: Request<ListNetworksRequest>) -> Answered<ListNetworksResponse> {
+        let networks = self.0.with(|script| script.networks.clone());
+        Ok(Response::new(ListNetworksResponse { networks, next_page_token: String::new() }))
+    }
+
+    async fn delete_network(&self, _: Request<DeleteNetworkRequest>) -> Answered<DeleteNetworkResponse> {
+        Err(refusal(Reason::NetworkInUse, "2 VMs have addresses of the network", "destroy them first"))
+    }
+}

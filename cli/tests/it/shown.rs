@@ -1,0 +1,203 @@
+//! What is shown: tables that fit, keys that can be copied, one JSON document, and no secrets.
+
+use dewpoint::Exit;
+use dewpoint_proto::wire::event::{self as event, Nic, Power, VmState};
+use dewpoint_proto::wire::fleet::{EventRecord, Explanation, Host, HostVerdict, Image, Network, Vm};
+
+use crate::fake::{EVENT, Fake, record};
+use crate::run::run;
+
+fn vm(name: &str, id: &str) -> Vm {
+    Vm {
+        vm_id: id.to_owned(),
+        name: name.to_owned(),
+        hostname: "hypervisor-17.rack-4.region-north.example.net".to_owned(),
+        vcpus: 512,
+        memory_bytes: (16 << 40) - 1,
+        nics: vec![Nic {
+            addresses: vec!["2001:db8:1234:5678:9abc:def0:1234:5678/64".into()],
+            ..Nic::default()
+        }],
+        observed: Some(VmState { power: Power::ShuttingDown.into(), ..VmState::default() }),
+        unfinished_event_id: EVENT.to_owned(),
+        ..Vm::default()
+    }
+}
+
+fn fleet() -> Fake {
+    let fake = Fake::start();
+    let long = "v".repeat(63);
+    fake.with(|script| {
+        script.vms = vec![vm(&long, "id-1"), vm("web", "id-2"), vm("web", "id-3")];
+        script.hosts = vec![
+            Host {
+                host_id: "018f3c5e-0000-7000-8000-00000000000a".into(),
+                hostname: format!("{}.example.net", "h".repeat(60)),
+                liveness: "diverged".into(),
+                cordoned: true,
+                held: true,
+                vms: 135,
+                cpus: 512,
+                claimed_vcpus: 2048,
+                memory_bytes: (16 << 40) - 1,
+                claimed_memory_bytes: (15 << 40) - 1,
+                disk_bytes: (64 << 40) - 1,
+                claimed_disk_bytes: (63 << 40) - 1,
+                diverged: Some(event::Cause {
+                    reason: "DIVERGED".into(),
+                    text: "x".repeat(200),
+                    ..Default::default()
+                }),
+                ..Host::default()
+            },
+            Host { host_id: "1".into(), hostname: "hv1".into(), liveness: "alive".into(), ..Host::default() },
+        ];
+        script.images = vec![
+            Image {
+                digest: "ab".repeat(32),
+                format: "qcow2".into(),
+                size_bytes: (16 << 40) - 1,
+                ..Image::default()
+            },
+            Image {
+                digest: "cd".repeat(32),
+                names: vec!["n".repeat(128), "m".repeat(128)],
+                ..Image::default()
+            },
+        ];
+        script.networks = vec![Network {
+            name: "n".repeat(63),
+            subnet4: "255.255.255.255/32".into(),
+            subnet6: "2001:db8:1234:5678:9abc:def0:1234:5678/128".into(),
+            bridge: "br-0123456789ab".into(),
+            addresses_used: u32::MAX,
+            addresses_free: u64::MAX,
+            ..Network::default()
+        }];
+        script.events = vec![
+            EventRecord { vm_name: long, ..record("snapshot", "cancelled") },
+            record("create", "assigned"),
+        ];
+    });
+    fake
+}
+
+#[test]
+fn every_table_fits_80_columns_and_keeps_what_is_copied() {
+    let fake = fleet();
+    for (noun, keys) in [
+        ("vm", vec!["v".repeat(63), "web".into()]),
+        ("host", vec![format!("{}.example.net", "h".repeat(60)), "hv1".into()]),
+        ("image", vec!["ab".repeat(32)]),
+        ("network", vec!["n".repeat(63)]),
+        ("event", vec![EVENT.to_owned()]),
+    ] {
+        let ran = run(&fake.url, &[noun, "ls"]);
+        assert_eq!(ran.exit, Exit::Ok, "{ran:?}");
+        for line in ran.out.lines().filter(|line| line.split_whitespace().count() > 1) {
+            assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+        }
+        for key in keys {
+            assert!(
+                ran.out.lines().any(|line| line.split(' ').next() == Some(&key)),
+                "{key} in\n{}",
+                ran.out
+            );
+        }
+    }
+}
+
+#[test]
+fn a_name_that_two_vms_bear_comes_with_their_ids() {
+    let ran = run(&fleet().url, &["vm", "ls"]);
+    assert!(ran.out.contains("\n  id id-2\n") && ran.out.contains("\n  id id-3\n"), "{}", ran.out);
+    assert!(!ran.out.contains("id-1"), "{}", ran.out);
+}
+
+#[test]
+fn lists_for_programs_are_one_document_of_all_pages() {
+    let fake = fleet();
+    let vms = run(&fake.url, &["vm", "ls", "--json", "--label", "a=1", "--label", "b=2"]).json();
+    assert_eq!(vms["vms"].as_array().unwrap().len(), 3);
+    assert_eq!(vms["more"], false);
+    assert_eq!(vms["vms"][0]["observed"]["power"], "shutting-down");
+    assert_eq!(fake.state.asked("list_vms"), ["list_vms  a=1,b=2 ", "list_vms  a=1,b=2 2"]);
+    let some = run(&fake.url, &["vm", "ls", "--json", "--limit", "2"]).json();
+    assert_eq!((some["vms"].as_array().unwrap().len(), &some["more"]), (2, &serde_json::json!(true)));
+    for noun in ["host", "image", "network", "event"] {
+        let list = run(&fake.url, &[noun, "ls", "--json"]).json();
+        assert!(!list[format!("{noun}s")].as_array().unwrap().is_empty(), "{noun}");
+    }
+}
+
+#[test]
+fn an_event_is_shown_with_its_placement_and_without_its_secrets() {
+    let fake = Fake::start();
+    let spec = event::VmSpec {
+        name: "web".into(),
+        vcpus: 2,
+        user_data: b"password: hunter2".to_vec().into(),
+        ssh_keys: vec!["ssh-ed25519 AAAA".into()],
+        ..Default::default()
+    };
+    let create = event::Create { spec: Some(spec), source: None, start: true };
+    let verdict = |name: &str, rejected_by: &str, text: &str| HostVerdict {
+        host_id: name.into(),
+        hostname: name.into(),
+        rejected_by: rejected_by.into(),
+        text: text.into(),
+        score: 0.5,
+        ..HostVerdict::default()
+    };
+    let explanation = Explanation {
+        hosts: vec![verdict("hv1", "", ""), verdict("hv2", "memory", "1 GiB free of 2 GiB asked")],
+        chosen_host_id: "hv1".into(),
+        considered: 2,
+        ..Explanation::default()
+    };
+    fake.with(|script| {
+        script.events.push(EventRecord {
+            body: Some(event::Event {
+                kind: Some(event::event::Kind::Create(create)),
+                note: "for\u{1b}[2J".into(),
+                ..Default::default()
+            }),
+            explanation: Some(explanation),
+            ..record("create", "running")
+        });
+    });
+    let text = run(&fake.url, &["event", "show", EVENT]).out;
+    assert!(text.contains("hv1   chosen   0.500\n"), "{text}");
+    assert!(text.contains("hv2   memory       -  1 GiB free of 2 GiB asked\n"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    let json = run(&fake.url, &["event", "show", EVENT, "--json"]);
+    assert!(!json.out.contains("hunter2") && !text.contains("hunter2"));
+    assert_eq!(json.json()["asked"]["spec"]["user_data_bytes"], 17);
+    assert_eq!(json.json()["outcome"], serde_json::Value::Null);
+}
+
+#[test]
+fn hosts_are_cordoned_and_held_by_name_and_never_all_by_mistake() {
+    let fake = fleet();
+    let cordoned = run(&fake.url, &["host", "cordon", "hv1", "--reason", "disk", "--json"]).json();
+    assert_eq!((&cordoned["cordoned"], &cordoned["cordon_reason"]), (&true.into(), &"disk".into()));
+    assert_eq!(run(&fake.url, &["host", "hold", "hv1", "--reason", "fire"]).out, "1 host held\n");
+    assert_eq!(run(&fake.url, &["host", "release", "--fleet"]).out, "1 host released\n");
+    assert_eq!(fake.state.asked("set_hold"), ["set_hold [hv1] true fire", "set_hold [] false "]);
+}
+
+#[test]
+fn completions_and_man_pages_cover_every_command() {
+    let bash = run("http://127.0.0.1:1", &["completion", "bash"]);
+    assert!(
+        bash.exit == Exit::Ok && bash.out.contains("dewpoint__subcmd__vm__subcmd__create"),
+        "{}",
+        bash.out.len()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run("http://127.0.0.1:1", &["man", folder.path().to_str().unwrap()]);
+    assert_eq!(ran.exit, Exit::Ok, "{ran:?}");
+    for page in ["dewpoint.1", "dewpoint-vm-create.1", "dewpoint-event-watch.1"] {
+        assert!(folder.path().join(page).exists(), "{page}");
+    }
+}
