@@ -25,6 +25,8 @@ mod copy;
 mod disk;
 pub mod durable;
 mod failure;
+#[cfg(any(test, feature = "faults"))]
+pub mod fault;
 mod fetch;
 mod files;
 mod folder;

@@ -4,6 +4,9 @@
 //! Never: replaces a file, follows a symbolic link to a file, or changes anything outside the data folder. A
 //! [`Witness`] sees each change before and after it is made; the tests' recorder is one, and drops what was not synced.
 
+#[cfg(any(test, feature = "faults"))]
+pub mod recorder;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};

@@ -1,4 +1,5 @@
 //! The storage on temporary folders, with the real `qemu-img`.
 
 mod create;
+mod power_loss;
 mod support;
