@@ -17,24 +17,20 @@ use crate::output::Output;
 use crate::text::span;
 use crate::view::event::{standing, title};
 
-/// How long a coordinator may be away when nothing else bounds the wait.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
-
 /// The event as it ended; its progress is shown meanwhile.
 ///
 /// # Errors
-/// `WAIT_TIMED_OUT` after `bound`; `UNREACHABLE` when the coordinator was away at that moment, or without a bound for
-/// longer than [`PATIENCE`]; what the coordinator refuses.
+/// `WAIT_TIMED_OUT` after `bound`, or `UNREACHABLE` when the coordinator was away at that moment; what the coordinator
+/// refuses.
 pub(crate) async fn until_end(
     fleet: &Fleet,
     id: EventId,
-    bound: Option<Duration>,
+    bound: Duration,
     output: &mut Output<'_>,
 ) -> Result<EventRecord, Failure> {
     let asked = WatchEventsRequest { event_id: id.to_string(), ..WatchEventsRequest::default() };
-    let mut watch = Watch::new(fleet, bound.unwrap_or(PATIENCE), async || {
-        fleet.events().watch_events(Request::new(asked.clone())).await
-    });
+    let mut watch =
+        Watch::new(fleet, bound, async || fleet.events().watch_events(Request::new(asked.clone())).await);
     let mut meter = Meter::steps(output, &format!("event {id}"));
     let mut away = false;
     let ended = async {
@@ -64,12 +60,9 @@ pub(crate) async fn until_end(
             meter.at(output, &step, &format!("{}: {}", title(&record), standing(&record)))?;
         }
     };
-    match bound {
-        None => ended.await,
-        Some(bound) => match timeout(bound, ended).await {
-            Ok(ended) => ended,
-            Err(_) => Err(timed_out(id, bound, away).into()),
-        },
+    match timeout(bound, ended).await {
+        Ok(ended) => ended,
+        Err(_) => Err(timed_out(id, bound, away).into()),
     }
 }
 

@@ -61,7 +61,7 @@ impl Submission {
         };
         output.progress(&format!("event {}", record.event_id))?;
         output.progress(&format!("{}: {}", title(&record), standing(&record)))?;
-        let ended = follow::until_end(fleet, self.id, Some(bound), output).await?;
+        let ended = follow::until_end(fleet, self.id, bound, output).await?;
         output.show(&EventView::from(&ended), |paint| brief(&ended, paint))?;
         follow::verdict(&ended)
     }

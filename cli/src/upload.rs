@@ -34,6 +34,7 @@ pub(crate) async fn upload(file: &File, server: &Url, output: &mut Output<'_>) -
     let mut offset = None;
     let mut extent = Extent::ToTheEnd;
     let mut best = 0;
+    let mut said = String::new();
     let mut moved = Instant::now();
     loop {
         let answer = match offset {
@@ -68,8 +69,9 @@ pub(crate) async fn upload(file: &File, server: &Url, output: &mut Output<'_>) -
         if moved.elapsed() >= PATIENCE {
             return Err(stuck(&server, broke.as_deref()).into());
         }
-        if let Some(why) = broke {
+        if let Some(why) = broke.filter(|why| *why != said) {
             meter.notice(output, &format!("the upload broke ({why}); going on where it stopped"))?;
+            said = why;
         }
         sleep(backoff.next()).await;
     }

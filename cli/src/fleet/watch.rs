@@ -14,6 +14,9 @@ use crate::failure::Failure;
 use dewpoint_proto::cause::Reason;
 use dewpoint_proto::status::from_status;
 
+/// How long a coordinator may be away when nothing else bounds the watch.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
 /// What a watch tells.
 pub(crate) enum Told<T> {
     /// A message.

@@ -146,7 +146,14 @@ impl ImageServer {
 async fn put_answer(response: Response) -> Answer {
     match (response.status(), offset(&response)) {
         (StatusCode::CREATED | StatusCode::OK, _) => Answer::Complete,
-        (StatusCode::ACCEPTED | StatusCode::CONFLICT, Some(at)) => Answer::At(at),
+        // Whatever ended it, what it stored counts.
+        (
+            StatusCode::ACCEPTED
+            | StatusCode::CONFLICT
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::BAD_REQUEST,
+            Some(at),
+        ) => Answer::At(at),
         _ => refusal(response).await,
     }
 }
@@ -155,7 +162,7 @@ fn offset(response: &Response) -> Option<u64> {
     response.headers().get(OFFSET)?.to_str().ok()?.parse().ok()
 }
 
-/// The cause in a refusal's body, or one of ours. Trouble inside the server may pass, apart from a full disk.
+/// The cause in a refusal's body, or one of ours.
 async fn refusal(mut response: Response) -> Answer {
     let status = response.status();
     let mut body = Vec::new();
@@ -167,16 +174,16 @@ async fn refusal(mut response: Response) -> Answer {
     }
     // Through the wire's form, which bounds every text.
     let told = serde_json::from_slice::<Cause>(&body).ok().map(|cause| Cause::from(wire::Cause::from(cause)));
+    let says = told.as_ref().map_or_else(|| format!("it answers {status}"), |cause| cause.text.clone());
     match (status, told) {
+        // Locked: after a break, the server may not yet know that our own last request is over.
+        (StatusCode::LOCKED | StatusCode::SERVICE_UNAVAILABLE, _) => Answer::Broken(says),
+        (_, Some(cause)) => Answer::Refused(Box::new(cause)),
         (StatusCode::INSUFFICIENT_STORAGE, None) => Answer::Refused(Box::new(
             Cause::new(Reason::DiskFull, "the image server's disk is full")
                 .advise("remove images, or give it room"),
         )),
-        (StatusCode::INSUFFICIENT_STORAGE, Some(cause)) => Answer::Refused(Box::new(cause)),
-        (status, _) if status.is_server_error() => {
-            Answer::Broken(format!("the image server answers {status}"))
-        }
-        (_, Some(cause)) => Answer::Refused(Box::new(cause)),
+        (status, None) if status.is_server_error() => Answer::Broken(says),
         (status, None) => Answer::Refused(Box::new(
             Cause::new(Reason::Internal, format!("the image server answers {status}"))
                 .advise("check that the coordinator's image URL leads to a coordinator of this version"),

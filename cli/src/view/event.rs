@@ -36,6 +36,7 @@ pub(crate) struct EventView {
     pending: Option<CauseView>,
     progress: Option<ProgressView>,
     outcome: Option<OutcomeView>,
+    contradicted_by: Option<OutcomeView>,
     asked: Option<AskedView>,
     explanation: Option<ExplanationView>,
 }
@@ -130,6 +131,7 @@ impl From<&EventRecord> for EventView {
             pending: record.pending.as_ref().map(CauseView::from),
             progress: record.progress.as_ref().map(ProgressView::from),
             outcome: record.outcome.as_ref().map(OutcomeView::from),
+            contradicted_by: record.contradicted_by.as_ref().map(OutcomeView::from),
             asked: body.and_then(AskedView::of),
             explanation: record.explanation.as_ref().map(ExplanationView::from),
         }
@@ -233,12 +235,15 @@ pub(crate) fn show(record: &EventRecord, now: Millis, paint: Paint) -> String {
         ("  said", body.map(|body| body.note.clone()).unwrap_or_default()),
         ("  asked", body.and_then(AskedView::of).map(|asked| asked.line()).unwrap_or_default()),
     ]));
-    let view = record.outcome.as_ref().map(OutcomeView::from);
-    if let Some(cause) = view.and_then(|view| view.cause) {
+    if let Some(cause) = record.outcome.as_ref().and_then(|outcome| OutcomeView::from(outcome).cause) {
         text.push_str(&fields([
             ("  why", format!("{} ({})", cause.text, cause.reason)),
             ("  next", cause.advice),
         ]));
+    }
+    if let Some(later) = record.contradicted_by.as_ref().map(OutcomeView::from) {
+        let why = later.cause.map(|cause| format!(": {} ({})", cause.text, cause.reason)).unwrap_or_default();
+        text.push_str(&fields([("  but", format!("its host reported later that it {}{why}", later.end))]));
     }
     if let Some(explanation) = &record.explanation {
         text.push_str(&explanation::table(explanation, paint));

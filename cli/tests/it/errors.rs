@@ -91,6 +91,15 @@ fn a_coordinator_that_is_not_there_is_told_from_one_that_refuses() {
 }
 
 #[test]
+fn a_unix_socket_will_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = Fake::start();
+    let url = fake.also_at(&folder.path().join("c.sock"));
+    let ran = run(&url, &["vm", "ls"]);
+    assert_eq!((ran.exit, ran.out.split_whitespace().next()), (Exit::Ok, Some("NAME")), "{ran:?}");
+}
+
+#[test]
 fn plaintext_beyond_this_machine_is_refused_unless_asked_for() {
     let ran = run("http://192.0.2.1:7400", &["vm", "ls", "--json"]);
     assert_eq!(ran.exit, Exit::Refused);

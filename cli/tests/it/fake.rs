@@ -21,6 +21,7 @@ use dewpoint_proto::wire::fleet::{CreateVmRequest, EventRecord, Host, Image, Net
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tonic::Status;
+use tonic::transport::server::Connected;
 
 pub(crate) const EVENT: &str = "018f3c5e-7c1a-7d3e-9a5b-2f6d8c4b1a90";
 
@@ -118,27 +119,43 @@ impl Fake {
         let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::default());
-        let service = Service(Arc::clone(&state));
-        runtime.spawn(async move {
-            let accepted = futures::stream::unfold(listener, |listener| async {
-                Some((listener.accept().await.map(|(stream, _)| stream), listener))
-            });
-            tonic::transport::Server::builder()
-                .add_service(VmsServer::new(service.clone()))
-                .add_service(EventsServer::new(service.clone()))
-                .add_service(HostsServer::new(service.clone()))
-                .add_service(ImagesServer::new(service.clone()))
-                .add_service(NetworksServer::new(service))
-                .serve_with_incoming(accepted)
-                .await
-                .unwrap();
+        let accepted = futures::stream::unfold(listener, |listener| async {
+            Some((listener.accept().await.map(|(stream, _)| stream), listener))
         });
+        runtime.spawn(serve(Service(Arc::clone(&state)), accepted));
         Self { url: format!("http://{address}"), address, state, runtime: Some(runtime) }
+    }
+
+    /// The same fleet at a Unix socket as well.
+    pub(crate) fn also_at(&self, socket: &std::path::Path) -> String {
+        let runtime = self.runtime.as_ref().unwrap();
+        let _inside = runtime.enter();
+        let listener = tokio::net::UnixListener::bind(socket).unwrap();
+        let accepted = futures::stream::unfold(listener, |listener| async {
+            Some((listener.accept().await.map(|(stream, _)| stream), listener))
+        });
+        runtime.spawn(serve(Service(Arc::clone(&self.state)), accepted));
+        format!("unix://{}", socket.display())
     }
 
     pub(crate) fn with<T>(&self, on: impl FnOnce(&mut Script) -> T) -> T {
         self.state.with(on)
     }
+}
+
+async fn serve<S>(service: Service, accepted: impl futures::Stream<Item = std::io::Result<S>>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    tonic::transport::Server::builder()
+        .add_service(VmsServer::new(service.clone()))
+        .add_service(EventsServer::new(service.clone()))
+        .add_service(HostsServer::new(service.clone()))
+        .add_service(ImagesServer::new(service.clone()))
+        .add_service(NetworksServer::new(service))
+        .serve_with_incoming(accepted)
+        .await
+        .unwrap();
 }
 
 impl Drop for Fake {

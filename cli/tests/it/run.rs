@@ -28,12 +28,21 @@ impl Ran {
 
 /// Runs `dewpoint --coordinator URL ARGS`.
 pub(crate) fn run(url: &str, args: &[&str]) -> Ran {
+    run_to(Sink::Plain, url, args)
+}
+
+fn run_to(sink: Sink, url: &str, args: &[&str]) -> Ran {
     let mut out = Vec::new();
     let mut err = Vec::new();
-    let mut streams = Streams { out: &mut out, err: &mut err, out_is: Sink::Plain, err_is: Sink::Plain };
+    let mut streams = Streams { out: &mut out, err: &mut err, out_is: sink, err_is: sink };
     let line = ["dewpoint", "--coordinator", url].into_iter().chain(args.iter().copied()).map(Into::into);
     let exit = dewpoint::run(line, &mut streams);
     Ran { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+}
+
+/// The same for a person at a terminal.
+pub(crate) fn run_live(url: &str, args: &[&str]) -> Ran {
+    run_to(Sink::Terminal, url, args)
 }
 
 /// The same, meanwhile.

@@ -106,8 +106,17 @@ fn a_refusal_is_told_with_its_cause() {
 }
 
 #[test]
-fn trouble_inside_the_server_is_tried_again() {
-    assert_whole(&add(|held| held.next.push_back(Next::Answer("503 Service Unavailable", ""))));
+fn what_passes_is_waited_out() {
+    let locked = r#"{"reason":"TOO_BUSY","text":"another uploads this image"}"#;
+    let added = add(|held| {
+        held.next.extend([
+            Next::Answer("503 Service Unavailable", ""),
+            Next::Answer("423 Locked", locked),
+            Next::Answer("408 Request Timeout", ""),
+        ]);
+    });
+    assert_whole(&added);
+    assert!(added.ran.err.contains("(another uploads this image)"), "{}", added.ran.err);
 }
 
 #[test]

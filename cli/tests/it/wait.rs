@@ -4,7 +4,7 @@ use dewpoint::Exit;
 use tonic::Status;
 
 use crate::fake::{Answer, EVENT, Fake, Told, failed, record, running, succeeded};
-use crate::run::{run, start};
+use crate::run::{run, run_live, start};
 
 const CREATE: [&str; 7] = ["vm", "create", "web", "--image", "debian-12", "--event-id", EVENT];
 
@@ -39,6 +39,25 @@ fn progress_goes_to_stderr_and_the_outcome_to_stdout() {
     assert!(ran.out.starts_with("create web: succeeded on hv1 after 12s\n"), "{}", ran.out);
     assert!(ran.err.contains("create web: running on hv1: fetch-image, 0% of 1 GiB\n"), "{}", ran.err);
     assert!(ran.err.contains("create web: running on hv1: define\n"), "{}", ran.err);
+}
+
+#[test]
+fn at_a_terminal_the_outcome_is_in_colour_and_progress_leaves_no_lines() {
+    let fake = Fake::start();
+    fake.with(|script| {
+        script.watches.extend([
+            vec![Told::Event(running("fetch-image", 5, 10)), Told::Break],
+            vec![Told::Event(running("define", 0, 0)), Told::Event(succeeded())],
+        ]);
+    });
+    let ran = run_live(&fake.url, &waiting(&[]));
+    assert_eq!(ran.exit, Exit::Ok);
+    let green = "create web: \u{1b}[32msucceeded on hv1 after 12s\u{1b}[0m\n";
+    // Whoever runs the tests may have asked for no colour.
+    let wanted = if std::env::var_os("NO_COLOR").is_some() { "create web: succeeded" } else { green };
+    assert!(ran.out.starts_with(wanted), "{:?}", ran.out);
+    assert!(!ran.err.contains("define"), "{}", ran.err);
+    assert!(ran.err.contains("lost the coordinator"), "{}", ran.err);
 }
 
 #[test]
