@@ -37,7 +37,7 @@ use std::time::Duration;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::{Epoch, EventId, ReportSeq, RunId, Term, VmId};
 use dewpoint_proto::time::Millis;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use admission::{Admission, Delivery, Journaled, Judge, Origin, Payload};
 use entry::Entry;
@@ -85,6 +85,20 @@ impl Settings {
 /// all the same. The thread ends with the last handle.
 #[derive(Clone)]
 pub struct Journal(Arc<Shared>);
+
+/// A delivery in the journal's queue.
+#[derive(Debug)]
+pub struct Offered(oneshot::Receiver<Result<Admission, JournalError>>);
+
+impl Offered {
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Journal::admit`].
+    pub async fn answer(self) -> Result<Admission, JournalError> {
+        self.0.await.map_err(|_| JournalError::Closed)?
+    }
+}
 
 struct Shared {
     inbox: mpsc::Sender<Box<dyn Job>>,
@@ -161,7 +175,18 @@ impl Journal {
     /// # Errors
     /// Anything else than an [`Admission`] must not be acknowledged: `Withheld`, `OutOfOrder`, `SeqTaken`, `Write`.
     pub async fn admit(&self, delivery: Delivery) -> Result<Admission, JournalError> {
-        self.ask(Access::Admit, move |tx| admit::admit(tx, &delivery)).await
+        self.offer(delivery).await?.answer().await
+    }
+
+    /// Puts a delivery into the journal's queue, behind all that is in it, and does not wait for the disk: for whoever
+    /// has several in order.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub async fn offer(&self, delivery: Delivery) -> Result<Offered, JournalError> {
+        let (job, answer) = Task::new(Access::Admit, move |tx| admit::admit(tx, &delivery));
+        self.0.inbox.send(job).await.map_err(|_| JournalError::Closed)?;
+        Ok(Offered(answer))
     }
 
     /// Writes entries of one event, all or none. `Finished` writes outcome, report and VM with it; the first
@@ -230,7 +255,7 @@ impl Journal {
         self.ask(Access::Write, move |tx| append::set_hold(tx, hold)).await
     }
 
-    /// Unacknowledged reports after this one, the oldest first; at most `limit`.
+    /// Reports after this one, acknowledged or not, the oldest first; at most `limit`.
     ///
     /// # Errors
     /// When the database cannot be read.

@@ -172,7 +172,7 @@ pub(super) fn last_report(db: &Connection) -> Result<ReportSeq, JournalError> {
     Ok(ReportSeq(n.unwrap_or(0)))
 }
 
-/// Unacknowledged reports after this one.
+/// Reports after this one, acknowledged or not: a coordinator that was restored asks for old ones again.
 pub(super) fn reports_after(
     db: &Connection,
     after: ReportSeq,
@@ -182,7 +182,7 @@ pub(super) fn reports_after(
         "SELECT r.report_seq, r.event_id, r.seq, r.generation, r.outcome, r.vm, r.begun_at, r.finished_at,
              CASE WHEN e.origin = 'local' THEN e.body END
          FROM reports r LEFT JOIN events e ON e.event_id = r.event_id
-         WHERE r.report_seq > ?1 AND r.acked = 0 ORDER BY r.report_seq LIMIT ?2",
+         WHERE r.report_seq > ?1 ORDER BY r.report_seq LIMIT ?2",
     )?;
     let rows = statement.query_map(params![int(after.0), limit.min(MOST)], report_row)?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -74,7 +74,7 @@ impl Reader {
         query::recovery(&self.db)
     }
 
-    /// Reports that wait for their acknowledgement.
+    /// Reports after this one, the oldest first; after [`Tail::acknowledged`]: those that wait.
     ///
     /// # Errors
     /// When the database cannot be read.

@@ -218,7 +218,7 @@ async fn an_acknowledged_report_is_not_sent_again_and_its_number_not_used_again(
     journal.acknowledge(ReportSeq(1)).await.unwrap();
     journal.acknowledge(ReportSeq(1)).await.unwrap();
     assert_eq!(changes.recv().await.unwrap().stage.name(), "reported");
-    assert!(journal.reports_after(ReportSeq(0), 10).await.unwrap().is_empty());
+    assert_eq!(journal.tail().await.unwrap().acknowledged, ReportSeq(1));
     refused(&journal, delivery(2, vm(5), reboot())).await;
     let tail = folder.open().tail().await.unwrap();
     assert_eq!((tail.acknowledged, tail.last_report), (ReportSeq(1), ReportSeq(2)));
