@@ -4,6 +4,7 @@
 //! interchangeable, and pass one contract suite unchanged. Whatever belongs together happens in one transaction or not
 //! at all. Never: chooses (that is the scheduler's), reads the clock, or infers (a claim goes by proof alone).
 
+pub(crate) mod causes;
 pub mod error;
 pub mod matching;
 pub mod page;
@@ -81,7 +82,7 @@ pub trait Store: Send + Sync + 'static {
     /// Newest first.
     async fn events(&self, filter: EventFilter, page: Page) -> StoreResult<Paged<EventRecord>>;
     /// Pending creates, oldest first, at most `limit`.
-    async fn pending(&self, limit: u32) -> StoreResult<Vec<EventRecord>>;
+    async fn pending(&self, limit: u32) -> StoreResult<Vec<PendingCreate>>;
     /// One VM.
     async fn vm(&self, id: VmId) -> StoreResult<Option<VmRecord>>;
     /// By name.

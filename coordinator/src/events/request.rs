@@ -3,6 +3,8 @@
 
 mod parse;
 
+pub(crate) use parse::{address, optional};
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 

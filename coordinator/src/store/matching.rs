@@ -1,1 +1,115 @@
-//! Matching a host's log with ours.
+//! Matching a host's log with ours on contact: pure, one answer for each pair of logs.
+//!
+//! A log is compared by what cannot be made up: the journal's id, the event at the last seq, and the counters, which
+//! never go back while a journal lives. Whoever is behind has lost something; a person decides what then.
+
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::ids::{EventId, JournalId, ReportSeq, Seq};
+
+use super::transition::Hello;
+
+/// What our rows say of a host's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OurLog {
+    /// The journal that the queue was matched with last.
+    pub journal: JournalId,
+    /// The last position given out.
+    pub last_seq: Seq,
+    /// All up to this one are journaled there.
+    pub accepted_seq: Seq,
+    /// Reports up to this one are stored.
+    pub last_report: ReportSeq,
+    /// Our event at the hello's last seq.
+    pub event_there: Option<EventId>,
+}
+
+/// What comes of the comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogMatch {
+    /// A host never seen, with an empty queue: its reports are taken from wherever they begin.
+    New,
+    /// The same journal: deliver what follows `after`.
+    Matched {
+        /// The hello's last seq.
+        after: Seq,
+    },
+    /// The host is behind, or another: deliver nothing.
+    Diverged(Cause),
+    /// We are behind: place nothing.
+    Recovering(Cause),
+}
+
+/// Compares a hello with our rows; none: a host never seen.
+#[must_use]
+pub fn match_logs(hello: &Hello, ours: Option<OurLog>) -> LogMatch {
+    let Some(ours) = ours else {
+        return match hello.last_seq {
+            Seq(0) => LogMatch::New,
+            _ => LogMatch::Recovering(ahead(hello, Seq(0))),
+        };
+    };
+    if hello.journal != ours.journal {
+        let nothing_lost = ours.last_seq == Seq(0) && ours.last_report == ReportSeq(0);
+        return match (nothing_lost, hello.last_seq) {
+            (true, Seq(0)) => LogMatch::New,
+            _ => LogMatch::Diverged(replaced(hello, &ours)),
+        };
+    }
+    if hello.last_seq > ours.last_seq {
+        return LogMatch::Recovering(ahead(hello, ours.last_seq));
+    }
+    if hello.last_seq < ours.accepted_seq {
+        return LogMatch::Diverged(
+            behind("its journal ends before what it acknowledged", hello)
+                .with("journal_seq", hello.last_seq)
+                .with("acknowledged_seq", ours.accepted_seq),
+        );
+    }
+    if hello.last_report < ours.last_report {
+        return LogMatch::Diverged(
+            behind("its journal ends before what it reported", hello)
+                .with("journal_report", hello.last_report)
+                .with("stored_report", ours.last_report),
+        );
+    }
+    if hello.last_seq > Seq(0) && hello.last_seq_event != ours.event_there {
+        let id = |event: Option<EventId>| event.map_or_else(|| "none".to_owned(), |event| event.to_string());
+        return LogMatch::Diverged(
+            behind("another event is at its last seq", hello)
+                .with("seq", hello.last_seq)
+                .with("journal_event_id", id(hello.last_seq_event))
+                .with("our_event_id", id(ours.event_there)),
+        );
+    }
+    LogMatch::Matched { after: hello.last_seq }
+}
+
+fn ahead(hello: &Hello, ours: Seq) -> Cause {
+    Cause::new(
+        Reason::Diverged,
+        format!("host {} knows events that this coordinator does not", hello.hostname),
+    )
+    .advise("was the coordinator's database restored or replaced? Compare, then end the recovery")
+    .with("state", "recovering")
+    .with("host_id", hello.host)
+    .with("journal_seq", hello.last_seq)
+    .with("our_seq", ours)
+}
+
+fn replaced(hello: &Hello, ours: &OurLog) -> Cause {
+    behind("it has another journal than before", hello)
+        .with("journal_id", hello.journal.0)
+        .with("our_journal_id", ours.journal.0)
+}
+
+fn behind(text: &str, hello: &Hello) -> Cause {
+    Cause::new(Reason::Diverged, format!("host {}: {text}", hello.hostname))
+        .advise(
+            "was its disk restored, replaced or cloned? Its VMs run on; reconcile it before it is used again",
+        )
+        .with("state", "diverged")
+        .with("host_id", hello.host)
+}
+
+#[cfg(test)]
+mod tests;

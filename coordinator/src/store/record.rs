@@ -127,6 +127,18 @@ impl From<&VmSpec> for VmShape {
     }
 }
 
+impl From<&VmShape> for Claims {
+    /// What one VM claims.
+    fn from(shape: &VmShape) -> Self {
+        Self {
+            vcpus: u64::from(shape.vcpus),
+            memory_bytes: shape.memory_bytes,
+            disk_bytes: shape.disk_bytes,
+            vms: 1,
+        }
+    }
+}
+
 /// What a host has to give, as its agent tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostCapacity {

@@ -1,1 +1,194 @@
-//! The store on SQLite.
+//! The store on SQLite: one file, one writer thread, some readers.
+//!
+//! Owns: the database file. Writes queue in a bounded channel and are committed in groups, a savepoint each, one fsync
+//! for the group (WAL, `synchronous=FULL`); an answer is sent only after the commit. Reads have connections of their
+//! own and wait for no write. Never: opens a database of a newer schema.
+
+mod admit;
+mod assign;
+mod catalogue;
+mod codec;
+mod hosts;
+mod lists;
+mod observed;
+mod reader;
+mod report;
+mod rows;
+mod schema;
+mod writer;
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use async_trait::async_trait;
+use dewpoint_proto::ids::{EventId, HostId, Seq, VmId};
+use dewpoint_proto::names::NetworkName;
+use dewpoint_proto::time::Millis;
+use dewpoint_proto::vm_state::VmState;
+
+use super::*;
+use reader::Readers;
+use writer::Writer;
+
+/// The store on SQLite. Dropping it ends the writer after what is queued.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl SqliteStore {
+    /// Opens or makes the database file.
+    ///
+    /// # Errors
+    /// `Newer` for a newer schema, `Failed` when the file cannot be used.
+    pub fn open(path: &Path) -> StoreResult<Self> {
+        let connection = schema::open_writer(path)?;
+        let readers = Readers::open(path)?;
+        Ok(Self { writer: Writer::start(connection)?, readers })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn admit_create(&self, create: CreateAdmission) -> StoreResult<Admission> {
+        self.writer.offer("admit a create", move |db| admit::create(db, create)).await
+    }
+
+    async fn admit_change(&self, change: ChangeAdmission) -> StoreResult<Admission> {
+        self.writer.offer("admit an event", move |db| admit::change(db, &change)).await
+    }
+
+    async fn place_again(&self, place: PlaceAgain) -> StoreResult<Placed> {
+        self.writer.write("place a pending event", move |db| assign::place_again(db, &place)).await
+    }
+
+    async fn expire_pending(&self, now: Millis) -> StoreResult<Recorded> {
+        self.writer.write("expire pending events", move |db| admit::expire_pending(db, now)).await
+    }
+
+    async fn claim_host(&self, hello: Hello, at: Millis) -> StoreResult<HostClaim> {
+        self.writer.write("claim a host", move |db| hosts::claim(db, &hello, at)).await
+    }
+
+    async fn accepted_up_to(&self, under: Under, seq: Seq) -> StoreResult<Vec<Changed>> {
+        self.writer.write("record an acceptance", move |db| report::accepted(db, under, seq)).await
+    }
+
+    async fn record_running(&self, under: Under, events: Vec<EventId>) -> StoreResult<Vec<Changed>> {
+        self.writer.write("record a begin", move |db| report::running(db, under, &events)).await
+    }
+
+    async fn record_report(&self, under: Under, told: HostReport) -> StoreResult<Recorded> {
+        self.writer.write("record a report", move |db| report::report(db, under, &told)).await
+    }
+
+    async fn observe_vms(&self, under: Under, states: Vec<VmState>) -> StoreResult<Observed> {
+        self.writer.write("record VM states", move |db| observed::observe(db, under, &states)).await
+    }
+
+    async fn record_heartbeat(&self, under: Under, facts: HostFacts) -> StoreResult<()> {
+        self.writer.write("record a heartbeat", move |db| hosts::heartbeat(db, under, &facts)).await
+    }
+
+    async fn set_cordon(&self, host: HostId, cordon: Switch) -> StoreResult<HostSettled> {
+        self.writer.write("cordon a host", move |db| hosts::set_cordon(db, host, &cordon)).await
+    }
+
+    async fn set_hold(&self, scope: HoldScope, hold: Switch) -> StoreResult<Settled<u32>> {
+        self.writer.write("set a hold", move |db| hosts::set_hold(db, scope, &hold)).await
+    }
+
+    async fn end_recovery(&self) -> StoreResult<()> {
+        self.writer.write("end the recovery", hosts::end_recovery).await
+    }
+
+    async fn recount_claims(&self) -> StoreResult<Vec<Miscount>> {
+        self.writer.write("recount claims", hosts::recount).await
+    }
+
+    async fn add_image(&self, image: ImageAddition) -> StoreResult<Settled<ImageRecord>> {
+        self.writer.write("add an image", move |db| catalogue::add_image(db, &image)).await
+    }
+
+    async fn remove_image(&self, image: ImageSelector) -> StoreResult<Settled<ImageRemoved>> {
+        self.writer.write("remove an image", move |db| catalogue::remove_image(db, &image)).await
+    }
+
+    async fn add_network(&self, network: NetworkSpec) -> StoreResult<Settled<NetworkRecord>> {
+        self.writer.write("add a network", move |db| catalogue::add_network(db, &network)).await
+    }
+
+    async fn remove_network(&self, name: NetworkName) -> StoreResult<Settled<()>> {
+        self.writer.write("remove a network", move |db| catalogue::remove_network(db, &name)).await
+    }
+
+    async fn deliverable(&self, host: HostId, after: Seq, limit: u32) -> StoreResult<Vec<QueueEntry>> {
+        self.readers.read("read a host's queue", move |db| lists::deliverable(db, host, after, limit)).await
+    }
+
+    async fn event(&self, id: EventId) -> StoreResult<Option<EventRecord>> {
+        self.readers.read("read an event", move |db| rows::event_with_explanation(db, id)).await
+    }
+
+    async fn seen(&self, id: EventId) -> StoreResult<Option<(RequestDigest, EventRecord)>> {
+        self.readers.read("look for an event", move |db| rows::seen(db, id)).await
+    }
+
+    async fn events(&self, filter: EventFilter, page: Page) -> StoreResult<Paged<EventRecord>> {
+        self.readers.read("list events", move |db| lists::events(db, &filter, &page)).await
+    }
+
+    async fn pending(&self, limit: u32) -> StoreResult<Vec<PendingCreate>> {
+        self.readers.read("list pending events", move |db| lists::pending(db, limit)).await
+    }
+
+    async fn vm(&self, id: VmId) -> StoreResult<Option<VmRecord>> {
+        self.readers.read("read a VM", move |db| rows::vm(db, id)).await
+    }
+
+    async fn vms(&self, filter: VmFilter, page: Page) -> StoreResult<Paged<VmRecord>> {
+        self.readers.read("list VMs", move |db| lists::vms(db, &filter, &page)).await
+    }
+
+    async fn host(&self, id: HostId) -> StoreResult<Option<HostRecord>> {
+        self.readers.read("read a host", move |db| rows::host(db, id)).await
+    }
+
+    async fn hosts_named(&self, hostname: &str) -> StoreResult<Vec<HostRecord>> {
+        let hostname = hostname.to_owned();
+        self.readers.read("look for a host", move |db| lists::hosts_named(db, &hostname)).await
+    }
+
+    async fn hosts(&self, page: Page) -> StoreResult<Paged<HostRecord>> {
+        self.readers.read("list hosts", move |db| lists::hosts(db, &page)).await
+    }
+
+    async fn fleet(&self) -> StoreResult<FleetRecord> {
+        self.readers.read("read the fleet", hosts::fleet).await
+    }
+
+    async fn image(&self, image: ImageSelector) -> StoreResult<Option<ImageRecord>> {
+        self.readers.read("read an image", move |db| catalogue::image(db, &image)).await
+    }
+
+    async fn images(&self, page: Page) -> StoreResult<Paged<ImageRecord>> {
+        self.readers.read("list images", move |db| catalogue::images(db, &page)).await
+    }
+
+    async fn network(&self, name: &NetworkName) -> StoreResult<Option<NetworkRecord>> {
+        let name = name.clone();
+        self.readers.read("read a network", move |db| catalogue::network(db, &name)).await
+    }
+
+    async fn networks(&self, page: Page) -> StoreResult<Paged<NetworkRecord>> {
+        self.readers.read("list networks", move |db| catalogue::networks(db, &page)).await
+    }
+
+    async fn addresses(&self, network: &NetworkName) -> StoreResult<Vec<IpAddr>> {
+        let name = network.clone();
+        self.readers.read("list addresses", move |db| catalogue::addresses(db, &name)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

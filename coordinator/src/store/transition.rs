@@ -62,8 +62,13 @@ pub struct Candidate {
 pub enum Unplaced {
     /// It is refused, and leaves nothing behind.
     Refuse,
-    /// It stays `pending`, with this reason.
-    Wait(Cause),
+    /// It stays `pending`.
+    Wait {
+        /// Why it does.
+        why: Cause,
+        /// No other host will do, later too.
+        only_host: Option<HostId>,
+    },
 }
 
 /// What became of an admission.
@@ -92,6 +97,15 @@ pub struct ChangeAdmission {
     pub body: Body,
     /// Of the caller's request.
     pub request: RequestDigest,
+}
+
+/// A create that waits for a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingCreate {
+    /// Its record.
+    pub record: EventRecord,
+    /// No other host will do.
+    pub only_host: Option<HostId>,
 }
 
 /// A pending event, tried again.
@@ -218,8 +232,10 @@ pub struct Recorded {
     pub changed: Vec<Changed>,
     /// Addresses that are free again.
     pub released: Vec<(NetworkName, IpAddr)>,
-    /// The claims of the host when its VM is gone, or a VM came that was made there.
-    pub claims: Option<Claims>,
+    /// What the host's claims lost: a VM is proven gone.
+    pub freed: Claims,
+    /// What they gained: a VM that was made there.
+    pub gained: Claims,
     /// What a person should look at: the report contradicts what was known; kept with the event.
     pub contradiction: Option<Cause>,
 }

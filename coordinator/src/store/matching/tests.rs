@@ -1,0 +1,82 @@
+use dewpoint_proto::ids::HostId;
+
+use super::*;
+
+const OURS: u128 = 0x11;
+const OTHER: u128 = 0x22;
+
+fn journal(id: u128) -> JournalId {
+    JournalId(uuid::Uuid::from_u128(id))
+}
+
+fn event(id: u128) -> Option<EventId> {
+    Some(EventId(uuid::Uuid::from_u128(id)))
+}
+
+fn hello(id: u128, last_seq: u64, at: Option<EventId>, last_report: u64) -> Hello {
+    Hello {
+        host: HostId(uuid::Uuid::from_u128(1)),
+        journal: journal(id),
+        start_count: 1,
+        last_seq: Seq(last_seq),
+        last_seq_event: at,
+        last_report: ReportSeq(last_report),
+        agent_version: "0.1.0".into(),
+        hostname: "h1".into(),
+    }
+}
+
+fn ours(last: u64, accepted: u64, report: u64, event_there: Option<EventId>) -> Option<OurLog> {
+    Some(OurLog {
+        journal: journal(OURS),
+        last_seq: Seq(last),
+        accepted_seq: Seq(accepted),
+        last_report: ReportSeq(report),
+        event_there,
+    })
+}
+
+#[derive(Debug, PartialEq)]
+enum Want {
+    New,
+    After(u64),
+    Diverged,
+    Recovering,
+}
+
+fn came(found: &LogMatch) -> Want {
+    match found {
+        LogMatch::New => Want::New,
+        LogMatch::Matched { after } => Want::After(after.0),
+        LogMatch::Diverged(_) => Want::Diverged,
+        LogMatch::Recovering(_) => Want::Recovering,
+    }
+}
+
+/// Every way in which two logs can stand to each other, and the one answer (promise 11).
+#[test]
+fn each_pair_of_logs_has_one_answer() {
+    let table = [
+        ("first contact", hello(OURS, 0, None, 0), None, Want::New),
+        ("first contact, with local events", hello(OURS, 0, None, 9), None, Want::New),
+        ("our database is lost", hello(OURS, 4, event(4), 2), None, Want::Recovering),
+        ("nothing was ever delivered", hello(OURS, 0, None, 0), ours(3, 0, 0, None), Want::After(0)),
+        ("all delivered", hello(OURS, 3, event(3), 1), ours(3, 3, 1, event(3)), Want::After(3)),
+        ("an acknowledgement was lost", hello(OURS, 3, event(3), 1), ours(5, 1, 1, event(3)), Want::After(3)),
+        ("reports not stored yet", hello(OURS, 3, event(3), 8), ours(3, 3, 1, event(3)), Want::After(3)),
+        ("our database is older", hello(OURS, 4, event(4), 1), ours(3, 3, 1, None), Want::Recovering),
+        ("its journal is older", hello(OURS, 2, event(2), 1), ours(3, 3, 1, event(2)), Want::Diverged),
+        ("its reports are older", hello(OURS, 3, event(3), 1), ours(3, 3, 2, event(3)), Want::Diverged),
+        ("its disk is a clone", hello(OURS, 3, event(7), 1), ours(3, 3, 1, event(3)), Want::Diverged),
+        ("an event without id", hello(OURS, 3, None, 1), ours(3, 3, 1, event(3)), Want::Diverged),
+        ("a lost journal", hello(OTHER, 0, None, 0), ours(3, 3, 1, None), Want::Diverged),
+        ("a lost journal, unfinished", hello(OTHER, 0, None, 0), ours(3, 0, 0, None), Want::Diverged),
+        ("a lost journal with local events", hello(OTHER, 0, None, 0), ours(0, 0, 1, None), Want::Diverged),
+        ("a new journal before any event", hello(OTHER, 0, None, 0), ours(0, 0, 0, None), Want::New),
+        ("another coordinator's journal", hello(OTHER, 2, event(2), 0), ours(0, 0, 0, None), Want::Diverged),
+    ];
+    for (name, hello, ours, want) in table {
+        let found = match_logs(&hello, ours);
+        assert_eq!(came(&found), want, "{name}: {found:?}");
+    }
+}

@@ -1,0 +1,224 @@
+//! Hosts: claims of their queues, switches, sums.
+
+use dewpoint_proto::cause::Cause;
+use dewpoint_proto::ids::{EventId, HostId, Seq, Term};
+use dewpoint_proto::time::Millis;
+use rusqlite::Connection;
+
+use super::codec::{IdBytes, int, json};
+use super::report::mark_accepted;
+use super::rows::{self, all, change, columns, one};
+use super::writer::Effect;
+use crate::store::causes::no_host;
+use crate::store::matching::{LogMatch, OurLog, match_logs};
+use crate::store::{
+    Claims, FleetRecord, Hello, HoldScope, HostClaim, HostFacts, HostRecord, HostSettled, Miscount, Settled,
+    StoreError, StoreResult, Switch, Under,
+};
+
+/// Takes a host's queue under a new term and matches its log with ours.
+pub(super) fn claim(db: &Connection, hello: &Hello, at: Millis) -> StoreResult<Effect<HostClaim>> {
+    let known = rows::host(db, hello.host)?;
+    let ours = known.as_ref().map(|host| our_log(db, host, hello.last_seq)).transpose()?;
+    let found = match_logs(hello, ours);
+    let term = Term(known.as_ref().map_or(1, |host| host.term.0 + 1));
+    register(db, hello, term, at)?;
+    let claim = match found {
+        LogMatch::New => {
+            begin_journal(db, hello)?;
+            let reports_acked = dewpoint_proto::ids::ReportSeq(0);
+            HostClaim::Matched { term, after: Seq(0), reports_acked, changed: Vec::new() }
+        }
+        LogMatch::Matched { after } => {
+            let row = "UPDATE hosts SET diverged = NULL, recovering = 0 WHERE host_id = ?1";
+            change(db, row, &[&hello.host.bytes()])?;
+            let (known_seq, reports_acked) =
+                known.map(|host| (host.accepted_seq, host.last_report)).unwrap_or_default();
+            let under = Under { host: hello.host, term, at };
+            let changed = mark_accepted(db, under, known_seq, after)?;
+            HostClaim::Matched { term, after, reports_acked, changed }
+        }
+        LogMatch::Diverged(cause) => {
+            let row = "UPDATE hosts SET diverged = ?2 WHERE host_id = ?1";
+            change(db, row, &[&hello.host.bytes(), &json("hosts", &cause)?])?;
+            HostClaim::Diverged { term, cause }
+        }
+        LogMatch::Recovering(cause) => {
+            recover(db, hello, &cause)?;
+            HostClaim::Diverged { term, cause }
+        }
+    };
+    Ok(Effect::Keep(claim))
+}
+
+fn our_log(db: &Connection, host: &HostRecord, at: Seq) -> StoreResult<OurLog> {
+    let base =
+        one(db, "SELECT base_seq, base_event FROM hosts WHERE host_id = ?1", &[&host.id.bytes()], |row| {
+            let columns = columns("hosts", row);
+            Ok((Seq(columns.count("base_seq")?), columns.optional_id::<EventId>("base_event")?))
+        })?;
+    let event_there = match base {
+        Some((seq, event)) if seq == at && event.is_some() => event,
+        _ => {
+            let row = "SELECT event_id FROM events WHERE host_id = ?1 AND seq = ?2";
+            one(db, row, &[&host.id.bytes(), &int(at.0)], |row| columns("events", row).id("event_id"))?
+        }
+    };
+    Ok(OurLog {
+        journal: host.journal,
+        last_seq: host.last_seq,
+        accepted_seq: host.accepted_seq,
+        last_report: host.last_report,
+        event_there,
+    })
+}
+
+/// Writes what may change with each hello, whatever the logs say; the journal stays what it was.
+fn register(db: &Connection, hello: &Hello, term: Term, at: Millis) -> StoreResult<()> {
+    change(
+        db,
+        "INSERT INTO hosts (host_id, hostname, journal_id, start_count, agent_version, term, last_heartbeat) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (host_id) DO UPDATE SET hostname = ?2, \
+         start_count = ?4, agent_version = ?5, term = ?6, last_heartbeat = ?7",
+        &[
+            &hello.host.bytes(),
+            &hello.hostname,
+            &hello.journal.bytes(),
+            &int(hello.start_count),
+            &hello.agent_version,
+            &int(term.0),
+            &at.0,
+        ],
+    )?;
+    Ok(())
+}
+
+/// A journal that begins: nothing was ever delivered into it.
+fn begin_journal(db: &Connection, hello: &Hello) -> StoreResult<()> {
+    change(
+        db,
+        "UPDATE hosts SET journal_id = ?2, diverged = NULL, recovering = 0, report_open = 1 WHERE host_id = ?1",
+        &[&hello.host.bytes(), &hello.journal.bytes()],
+    )?;
+    Ok(())
+}
+
+/// We are behind: the host, and placement in the whole fleet, wait for a person.
+fn recover(db: &Connection, hello: &Hello, cause: &Cause) -> StoreResult<()> {
+    let text = json("hosts", cause)?;
+    change(
+        db,
+        "UPDATE hosts SET diverged = ?2, recovering = 1, base_seq = ?3, base_event = ?4 WHERE host_id = ?1",
+        &[&hello.host.bytes(), &text, &int(hello.last_seq.0), &hello.last_seq_event.map(IdBytes::bytes)],
+    )?;
+    change(db, "UPDATE fleet SET recovering = coalesce(recovering, ?1)", &[&text])?;
+    Ok(())
+}
+
+/// A person says so: the hosts that are ahead go on from their own last seq.
+pub(super) fn end_recovery(db: &Connection) -> StoreResult<Effect<()>> {
+    change(
+        db,
+        "UPDATE hosts SET last_seq = base_seq, accepted_seq = base_seq, report_open = 1, diverged = NULL, \
+         recovering = 0 WHERE recovering = 1",
+        &[],
+    )?;
+    change(db, "UPDATE fleet SET recovering = NULL", &[])?;
+    Ok(Effect::Keep(()))
+}
+
+/// What holds for all.
+pub(super) fn fleet(db: &Connection) -> StoreResult<FleetRecord> {
+    let read = one(db, "SELECT held, recovering FROM fleet WHERE id = 1", &[], |row| {
+        let columns = columns("fleet", row);
+        Ok(FleetRecord { held: columns.get("held")?, recovering: columns.optional_json("recovering")? })
+    })?;
+    read.ok_or_else(|| StoreError::Corrupt { table: "fleet", text: "it has no row".into() })
+}
+
+/// Keeps what a heartbeat brings; a capacity that it does not tell stays what it was.
+pub(super) fn heartbeat(db: &Connection, under: Under, facts: &HostFacts) -> StoreResult<Effect<()>> {
+    super::report::check_term(db, under)?;
+    let capacity = facts.capacity.as_ref().map(|capacity| json("hosts", capacity)).transpose()?;
+    change(
+        db,
+        "UPDATE hosts SET capacity = coalesce(?2, capacity), degraded = ?3, last_heartbeat = ?4 \
+         WHERE host_id = ?1",
+        &[&under.host.bytes(), &capacity, &json("hosts", &facts.degraded)?, &under.at.0],
+    )?;
+    Ok(Effect::Keep(()))
+}
+
+fn reason(switch: &Switch) -> Option<&str> {
+    match switch {
+        Switch::On(reason) => Some(reason),
+        Switch::Off => None,
+    }
+}
+
+pub(super) fn set_cordon(db: &Connection, host: HostId, cordon: &Switch) -> StoreResult<Effect<HostSettled>> {
+    let row = "UPDATE hosts SET cordoned = ?2 WHERE host_id = ?1";
+    change(db, row, &[&host.bytes(), &reason(cordon)])?;
+    let settled = rows::host(db, host)?.map(Box::new).ok_or_else(|| no_host(host));
+    Ok(Effect::Keep(settled))
+}
+
+pub(super) fn set_hold(
+    db: &Connection,
+    scope: HoldScope,
+    hold: &Switch,
+) -> StoreResult<Effect<Settled<u32>>> {
+    let settled = match scope {
+        HoldScope::Fleet => {
+            change(db, "UPDATE fleet SET held = ?1", &[&reason(hold)])?;
+            let count =
+                one(db, "SELECT count(*) AS c FROM hosts", &[], |row| columns("hosts", row).get("c"))?;
+            Ok(count.unwrap_or(0))
+        }
+        HoldScope::Host(host) => {
+            let row = "UPDATE hosts SET held = ?2 WHERE host_id = ?1";
+            match change(db, row, &[&host.bytes(), &reason(hold)])? {
+                0 => Err(no_host(host)),
+                _ => Ok(1),
+            }
+        }
+    };
+    Ok(Effect::Keep(settled))
+}
+
+/// Counts claims from the VMs' rows, and corrects the sums that differ.
+pub(super) fn recount(db: &Connection) -> StoreResult<Effect<Vec<Miscount>>> {
+    const COUNTED: &str = "SELECT h.host_id, h.claimed_vcpus, h.claimed_memory, h.claimed_disk, h.claimed_vms, \
+         coalesce(v.vcpus, 0) AS vcpus, coalesce(v.memory, 0) AS memory, coalesce(v.disk, 0) AS disk, \
+         coalesce(v.vms, 0) AS vms FROM hosts h LEFT JOIN (SELECT host_id, sum(vcpus) AS vcpus, \
+         sum(memory) AS memory, sum(disk) AS disk, count(*) AS vms FROM vms WHERE host_id IS NOT NULL \
+         GROUP BY host_id) v ON v.host_id = h.host_id";
+    let mut counts = all(db, COUNTED, &[], |row| {
+        let columns = columns("hosts", row);
+        let counted = Claims {
+            vcpus: columns.count("vcpus")?,
+            memory_bytes: columns.count("memory")?,
+            disk_bytes: columns.count("disk")?,
+            vms: u32::try_from(columns.count("vms")?).unwrap_or(u32::MAX),
+        };
+        // A sum that went below zero reads as none at all: it differs, and is corrected.
+        let kept = rows::claims_row(row).unwrap_or(Claims { vms: u32::MAX, ..Claims::default() });
+        Ok(Miscount { host: columns.id("host_id")?, kept, counted })
+    })?;
+    counts.retain(|count| count.kept != count.counted);
+    for Miscount { host, counted, .. } in &counts {
+        change(
+            db,
+            "UPDATE hosts SET claimed_vcpus = ?2, claimed_memory = ?3, claimed_disk = ?4, claimed_vms = ?5 \
+             WHERE host_id = ?1",
+            &[
+                &host.bytes(),
+                &int(counted.vcpus),
+                &int(counted.memory_bytes),
+                &int(counted.disk_bytes),
+                &counted.vms,
+            ],
+        )?;
+    }
+    Ok(Effect::Keep(counts))
+}
