@@ -11,6 +11,8 @@ use dewpoint_proto::spec::{Cidr, MacAddr};
 
 pub use crate::hypervisor::Seen;
 
+pub mod nft;
+
 /// What one tap may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed {
@@ -18,14 +20,15 @@ pub struct Allowed {
     pub tap: InterfaceName,
     /// The one source MAC.
     pub mac: MacAddr,
-    /// The source addresses; link-local IPv6 made from the MAC is allowed beside them.
+    /// The source addresses; link-local IPv6 made from the MAC is allowed beside them. None: it sends nothing at all.
     pub addresses: Vec<Cidr>,
 }
 
 /// The host's anti-spoofing rules.
 #[async_trait]
 pub trait Shield: Send + Sync + 'static {
-    /// The rules of one VM; `There` carries them sorted by tap. `Absent`: nothing of this VM is left.
+    /// The rules of one VM; `There` carries those that are wholly in force, sorted by tap, with their addresses in the
+    /// order in which they were set. `Absent`: nothing of this VM is left.
     async fn observe(&self, vm: VmId) -> Seen<Vec<Allowed>>;
 
     /// Sets the rules of one VM, in one transaction, in place of any earlier ones. Repeatable.
@@ -44,9 +47,15 @@ pub trait Shield: Send + Sync + 'static {
 /// The name of a VM's tap: `dp`, eleven hexadecimal digits of the VM id's random part, and the NIC's index.
 #[must_use]
 pub fn tap_name(vm: VmId, index: usize) -> InterfaceName {
-    let id = vm.0.simple().to_string();
-    // 15 bytes is IFNAMSIZ's limit. The last digits of a v7 UUID are random, the first ones a clock.
-    let text = format!("dp{}{index:x}", &id[id.len() - 11..]);
+    // 15 bytes is IFNAMSIZ's limit.
+    let text = format!("{}{index:x}", tap_prefix(vm));
     #[expect(clippy::expect_used, reason = "eleven hexadecimal digits and an index below 16 always fit")]
     text.parse().expect("a tap name is always an interface name")
+}
+
+/// What the names of a VM's taps begin with.
+fn tap_prefix(vm: VmId) -> String {
+    let id = vm.0.simple().to_string();
+    // The last digits of a v7 UUID are random, the first ones a clock.
+    format!("dp{}", &id[id.len() - 11..])
 }
