@@ -1,5 +1,7 @@
 //! The coordinator: takes requests, chooses the hypervisor, pushes the work to it.
 
+pub mod api;
+pub mod app;
 pub mod config;
 pub mod events;
 pub mod images;

@@ -1,0 +1,115 @@
+//! `Hosts`: how they are, and the switches that people turn.
+
+use dewpoint_proto::cause::Cause;
+use dewpoint_proto::ids::HostId;
+use dewpoint_proto::wire::fleet::{self, hosts_server::Hosts};
+use tonic::{Request, Response, Status};
+
+use super::{Api, millis};
+use crate::events::HostStatus;
+use crate::events::request::HostSelector;
+use crate::store::{HoldScope, Page, Switch};
+
+#[tonic::async_trait]
+impl Hosts for Api {
+    async fn list_hosts(
+        &self,
+        request: Request<fleet::ListHostsRequest>,
+    ) -> Result<Response<fleet::ListHostsResponse>, Status> {
+        self.answer("ListHosts", async {
+            let request = request.into_inner();
+            let hosts = self.events.hosts(Page::parse(request.page_size, &request.page_token)?).await?;
+            Ok(fleet::ListHostsResponse {
+                hosts: hosts.items.into_iter().map(|host| self.host_to_wire(host)).collect(),
+                next_page_token: hosts.next.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    async fn get_host(
+        &self,
+        request: Request<fleet::GetHostRequest>,
+    ) -> Result<Response<fleet::Host>, Status> {
+        self.answer("GetHost", async {
+            let host: HostSelector = request.into_inner().host.parse()?;
+            Ok(self.host_to_wire(self.events.host(host).await?))
+        })
+        .await
+    }
+
+    async fn cordon_host(
+        &self,
+        request: Request<fleet::CordonHostRequest>,
+    ) -> Result<Response<fleet::Host>, Status> {
+        let request = request.into_inner();
+        self.answer("CordonHost", self.cordon(&request.host, Switch::On(request.reason.clone()))).await
+    }
+
+    async fn uncordon_host(
+        &self,
+        request: Request<fleet::UncordonHostRequest>,
+    ) -> Result<Response<fleet::Host>, Status> {
+        let request = request.into_inner();
+        self.answer("UncordonHost", self.cordon(&request.host, Switch::Off)).await
+    }
+
+    async fn set_hold(
+        &self,
+        request: Request<fleet::SetHoldRequest>,
+    ) -> Result<Response<fleet::SetHoldResponse>, Status> {
+        self.answer("SetHold", async {
+            let request = request.into_inner();
+            let scope = self.host_id(&request.host).await?.map_or(HoldScope::Fleet, HoldScope::Host);
+            let hold = if request.hold { Switch::On(request.reason) } else { Switch::Off };
+            let hosts = self.events.hold(scope, hold).await?;
+            Ok(fleet::SetHoldResponse { hosts })
+        })
+        .await
+    }
+}
+
+impl Api {
+    /// The host of that id or name; none for empty text.
+    pub(super) async fn host_id(&self, text: &str) -> Result<Option<HostId>, Cause> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.events.host(text.parse()?).await?.record.id))
+    }
+
+    async fn cordon(&self, host: &str, cordon: Switch) -> Result<fleet::Host, Cause> {
+        let host = self.events.cordon(host.parse()?, cordon).await?;
+        Ok(self.host_to_wire(host))
+    }
+
+    fn host_to_wire(&self, HostStatus { record, liveness }: HostStatus) -> fleet::Host {
+        // The fleet's hold holds this host as well.
+        let held = self.events.held(record.id);
+        let capacity = record.capacity.unwrap_or_default();
+        fleet::Host {
+            host_id: record.id.to_string(),
+            hostname: record.hostname,
+            liveness: liveness.to_string(),
+            cordoned: record.cordoned.is_some(),
+            held: held.is_some(),
+            cpus: capacity.cpus,
+            memory_bytes: capacity.memory_bytes,
+            disk_bytes: capacity.disk_bytes,
+            disk_free_bytes: capacity.disk_free_bytes,
+            claimed_vcpus: u32::try_from(record.claims.vcpus).unwrap_or(u32::MAX),
+            claimed_memory_bytes: record.claims.memory_bytes,
+            claimed_disk_bytes: record.claims.disk_bytes,
+            vms: record.claims.vms,
+            agent_version: record.agent_version,
+            last_heartbeat_ms: millis(record.last_heartbeat),
+            term: record.term.0,
+            last_seq: record.last_seq.0,
+            degraded: record.degraded.into_iter().map(Into::into).collect(),
+            diverged: record.diverged.map(Into::into),
+            cordon_reason: record.cordoned.unwrap_or_default(),
+            hold_reason: held.unwrap_or_default(),
+            memory_available_bytes: capacity.memory_available_bytes,
+        }
+    }
+}
