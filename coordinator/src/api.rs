@@ -132,3 +132,6 @@ fn millis(at: Option<dewpoint_proto::time::Millis>) -> i64 {
 fn text(value: Option<impl ToString>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
+
+#[cfg(test)]
+mod tests;

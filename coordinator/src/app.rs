@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::images::{self, Images};
 use crate::metrics::RouterMetrics;
-use crate::router::Router;
+use crate::router::{self, Router};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use lock::DataLock;
@@ -53,6 +53,14 @@ impl App {
     /// # Errors
     /// When the data folder is in use or unusable, or an address cannot be bound.
     pub async fn start(config: Config) -> anyhow::Result<Running> {
+        Self::start_with(config, |_| ()).await
+    }
+
+    /// With what no configuration file says of the router: tests shorten its waits.
+    pub(crate) async fn start_with(
+        config: Config,
+        adjust: impl FnOnce(&mut router::Settings) + Send,
+    ) -> anyhow::Result<Running> {
         let config = config.checked()?;
         let lock = DataLock::take(&config.data_dir)?;
         let store: Arc<dyn Store> = open_store(&config).await?;
@@ -72,7 +80,8 @@ impl App {
         let url = config.images.url.clone().unwrap_or_else(|| format!("http://{images_addr}"));
 
         let metrics = Arc::new(RouterMetrics::default());
-        let settings = config.router_settings(url.clone());
+        let mut settings = config.router_settings(url.clone());
+        adjust(&mut settings);
         let router = Router::new(events.clone(), settings, Arc::clone(&metrics), stop.clone());
         let api = Api::new(events, Arc::clone(&images), url, stop.clone());
         let mut tasks = JoinSet::new();

@@ -10,3 +10,6 @@ pub mod router;
 pub mod scheduler;
 pub mod store;
 pub mod telemetry;
+
+#[cfg(test)]
+mod testing;

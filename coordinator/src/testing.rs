@@ -1,0 +1,205 @@
+//! What this crate's tests share: a whole coordinator in a folder of its own, and a scripted agent that dials it.
+
+mod agent;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::status::from_status;
+use dewpoint_proto::wire::fleet;
+use sha2::{Digest, Sha256};
+use tonic::transport::Channel;
+
+pub(crate) use agent::{Agent, Link, deliver_seq};
+
+use crate::app::{App, Running};
+use crate::config::Config;
+use crate::metrics::RouterMetrics;
+use crate::router::Settings;
+
+/// The bound on every wait of a test.
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
+
+/// A coordinator in a temporary folder, which it keeps when it is killed and opened again.
+pub(crate) struct Coordinator {
+    folder: tempfile::TempDir,
+    running: Option<Running>,
+    pub(crate) channel: Channel,
+}
+
+impl Coordinator {
+    pub(crate) async fn start() -> Self {
+        crate::telemetry::start();
+        let folder = tempfile::tempdir().unwrap();
+        let running = start(folder.path(), shorter).await;
+        let channel = dial(&running);
+        Self { folder, running: Some(running), channel }
+    }
+
+    /// As a crash does it: nothing is drained. The port is another one then.
+    pub(crate) async fn kill_and_open(&mut self) {
+        self.running = None;
+        let running = start(self.folder.path(), shorter).await;
+        self.channel = dial(&running);
+        self.running = Some(running);
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.running.take().unwrap().shutdown().await;
+    }
+
+    pub(crate) fn metrics(&self) -> Arc<RouterMetrics> {
+        Arc::clone(&self.running.as_ref().unwrap().metrics)
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        config(self.folder.path())
+    }
+
+    pub(crate) fn vms(&self) -> fleet::vms_client::VmsClient<Channel> {
+        fleet::vms_client::VmsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn events(&self) -> fleet::events_client::EventsClient<Channel> {
+        fleet::events_client::EventsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn hosts(&self) -> fleet::hosts_client::HostsClient<Channel> {
+        fleet::hosts_client::HostsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn images(&self) -> fleet::images_client::ImagesClient<Channel> {
+        fleet::images_client::ImagesClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn networks(&self) -> fleet::networks_client::NetworksClient<Channel> {
+        fleet::networks_client::NetworksClient::new(self.channel.clone())
+    }
+
+    /// Uploads a raw disk of 2 MiB and puts it into the catalogue; its digest.
+    pub(crate) async fn image(&self, name: &str) -> String {
+        let bytes = vec![0x5a; 2 << 20];
+        let digest = self.upload(&bytes).await;
+        let request = fleet::AddImageRequest { name: name.into(), digest: digest.clone() };
+        self.images().add_image(request).await.unwrap();
+        digest
+    }
+
+    /// Puts a file to the image server; its digest.
+    pub(crate) async fn upload(&self, bytes: &[u8]) -> String {
+        let digest = hex::encode(Sha256::digest(bytes));
+        let server = self.images().get_image_server(fleet::GetImageServerRequest {}).await.unwrap();
+        let url = format!("{}/images/{digest}", server.into_inner().url);
+        let put = reqwest::Client::new().put(url).body(bytes.to_vec()).send().await.unwrap();
+        assert_eq!(put.status(), reqwest::StatusCode::CREATED);
+        digest
+    }
+
+    /// Creates a small VM; panics when it is refused.
+    pub(crate) async fn create(&self, name: &str) -> fleet::EventRecord {
+        self.vms().create_vm(create_request(name)).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn event(&self, id: &str) -> fleet::EventRecord {
+        let request = fleet::GetEventRequest { event_id: id.into() };
+        self.events().get_event(request).await.unwrap().into_inner()
+    }
+
+    /// Waits until an event stands somewhere.
+    pub(crate) async fn wait_for_stage(&self, id: &str, stage: &str) -> fleet::EventRecord {
+        let request = fleet::WatchEventsRequest { event_id: id.into(), ..Default::default() };
+        let mut watch = self.events().watch_events(request).await.unwrap().into_inner();
+        let mut last = String::new();
+        let found = tokio::time::timeout(BOUND, async {
+            while let Some(item) = watch.message().await.unwrap() {
+                let Some(event) = item.event else { continue };
+                last.clone_from(&event.stage);
+                if event.stage == stage {
+                    return event;
+                }
+            }
+            panic!("the watch ended");
+        });
+        found.await.unwrap_or_else(|_| panic!("the event is {last}, and never was {stage}"))
+    }
+
+    /// Waits until a host is as wanted.
+    pub(crate) async fn wait_for_host(
+        &self,
+        agent: &Agent,
+        wanted: impl Fn(&fleet::Host) -> bool,
+    ) -> fleet::Host {
+        let request = fleet::GetHostRequest { host: agent.host.to_string() };
+        wait_until("the host is as wanted", async || {
+            let host = self.hosts().get_host(request.clone()).await.ok()?.into_inner();
+            wanted(&host).then_some(host)
+        })
+        .await
+    }
+}
+
+/// A create that the image `tiny` and any host fit.
+pub(crate) fn create_request(name: &str) -> fleet::CreateVmRequest {
+    fleet::CreateVmRequest {
+        name: name.into(),
+        vcpus: 1,
+        memory_bytes: 128 << 20,
+        image: "tiny".into(),
+        ..Default::default()
+    }
+}
+
+/// Looks until there is an answer; the waits between grow from a millisecond.
+pub(crate) async fn wait_until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    };
+    tokio::time::timeout(BOUND, looking).await.unwrap_or_else(|_| panic!("waited in vain until {what}"))
+}
+
+/// The reason of a refusal.
+pub(crate) fn reason<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> Reason {
+    cause(answer).reason
+}
+
+/// The cause of a refusal.
+pub(crate) fn cause<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> Cause {
+    from_status(&answer.unwrap_err())
+}
+
+fn config(folder: &std::path::Path) -> Config {
+    let mut config = Config::default();
+    config.data_dir = folder.join("data");
+    config.listen.set_port(0);
+    config.images.listen.set_port(0);
+    config.images.keep_free = crate::config::Size(0);
+    config
+}
+
+/// Waits that no test should sit through.
+fn shorter(settings: &mut Settings) {
+    settings.clash = Duration::from_millis(500);
+}
+
+async fn start(folder: &std::path::Path, adjust: fn(&mut Settings)) -> Running {
+    let started =
+        wait_until("the data folder is free", async || match App::start_with(config(folder), adjust).await {
+            Ok(running) => Some(Ok(running)),
+            Err(error) if error.to_string().contains("another coordinator") => None,
+            Err(error) => Some(Err(error)),
+        });
+    started.await.unwrap()
+}
+
+fn dial(running: &Running) -> Channel {
+    let url = format!("http://{}", running.grpc_addr);
+    Channel::from_shared(url).unwrap().connect_timeout(BOUND).connect_lazy()
+}
