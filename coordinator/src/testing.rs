@@ -176,8 +176,7 @@ pub(crate) fn cause<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> Cau
 }
 
 fn config(folder: &std::path::Path) -> Config {
-    let mut config = Config::default();
-    config.data_dir = folder.join("data");
+    let mut config = Config { data_dir: folder.join("data"), ..Config::default() };
     config.listen.set_port(0);
     config.images.listen.set_port(0);
     config.images.keep_free = crate::config::Size(0);

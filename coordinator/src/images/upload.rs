@@ -322,7 +322,7 @@ impl Images {
     fn check_room(&self, more: u64) -> Result<(), Cause> {
         let seen = nix::sys::statvfs::statvfs(&self.settings.folder)
             .map_err(|e| storage_error("the image folder's disk cannot be seen", &e.into()))?;
-        let free = u64::from(seen.blocks_available()).saturating_mul(u64::from(seen.fragment_size()));
+        let free = seen.blocks_available().saturating_mul(seen.fragment_size());
         if more.saturating_add(self.settings.keep_free) <= free {
             return Ok(());
         }
