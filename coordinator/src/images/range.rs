@@ -46,7 +46,8 @@ pub(super) struct Brought {
     pub(super) total: u64,
 }
 
-/// Reads `Content-Range: bytes START-END/TOTAL`; without it, `Content-Length` says that the whole file comes.
+/// Reads `Content-Range: bytes START-END/TOTAL`; without it, `Content-Length` says that the whole file comes. The form
+/// `bytes */TOTAL` brings nothing: all was sent before, and is to be verified.
 ///
 /// # Errors
 /// `INVALID` when neither is given, when they disagree, or when the numbers make no sense.
@@ -59,6 +60,11 @@ pub(super) fn brought(content_range: Option<&str>, content_length: Option<u64>) 
     };
     let wrong = || invalid(format!("`{}` is not a Content-Range that can be taken", shortened(text)));
     let (range, total) = text.strip_prefix("bytes ").and_then(|t| t.split_once('/')).ok_or_else(wrong)?;
+    if range == "*" {
+        let total =
+            number(total).filter(|&total| total > 0 && content_length.is_none_or(|length| length == 0));
+        return total.map(|total| Brought { start: total, end: total, total }).ok_or_else(wrong);
+    }
     let (start, last) = range.split_once('-').ok_or_else(wrong)?;
     let (start, last, total) = (number(start), number(last), number(total));
     let (Some(start), Some(last), Some(total)) = (start, last, total) else { return Err(wrong()) };
@@ -110,6 +116,7 @@ mod tests {
     fn ranges_of_writers() {
         assert_eq!(brought(None, Some(5)), Ok(Brought { start: 0, end: 5, total: 5 }));
         assert_eq!(brought(Some("bytes 2-4/9"), Some(3)), Ok(Brought { start: 2, end: 5, total: 9 }));
+        assert_eq!(brought(Some("bytes */9"), Some(0)), Ok(Brought { start: 9, end: 9, total: 9 }));
         assert_eq!(brought(Some("bytes 2-4/9"), None), Ok(Brought { start: 2, end: 5, total: 9 }));
         for (range, length) in [
             (None, None),
@@ -117,7 +124,8 @@ mod tests {
             (Some("bytes 4-2/9"), None),
             (Some("bytes 2-9/9"), None),
             (Some("bytes 2-4/*"), None),
-            (Some("bytes */9"), None),
+            (Some("bytes */9"), Some(1)),
+            (Some("bytes */0"), None),
             (Some("bytes -2-4/9"), None),
             (Some("bytes 2-4/9"), Some(4)),
             (Some("bytes 0-18446744073709551615/18446744073709551615"), None),

@@ -140,6 +140,20 @@ async fn an_upload_goes_on_where_it_stands_even_after_a_restart() {
     assert_eq!(again.files(), [digest.as_str()]);
 }
 
+/// As after a crash between the last byte and the rename.
+#[tokio::test]
+async fn a_part_that_is_whole_is_verified_when_asked() {
+    let (bytes, digest) = disk();
+    let server = Server::start().await;
+    fs::write(server.images.part_path(digest.parse().unwrap()), &bytes).unwrap();
+    assert_eq!(server.head(&digest).await.offset(), Some(bytes.len() as u64));
+    let request = server.http.put(format!("{}/{digest}", server.url));
+    let request = request.header(CONTENT_RANGE, format!("bytes */{}", bytes.len()));
+    let answer = Answer::of(request.send().await.unwrap()).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert_eq!(server.get(&digest, &[]).await.body, bytes);
+}
+
 #[tokio::test]
 async fn a_connection_that_breaks_keeps_what_came() {
     let (bytes, digest) = disk();

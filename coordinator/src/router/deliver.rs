@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::Seq;
 use dewpoint_proto::wire::agent::{Deliver, Hold, to_agent::Message};
 use tokio::sync::watch;
@@ -65,6 +66,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 impl Delivery<'_> {
     async fn step(&mut self) -> Result<(), End> {
+        // Seen before each look, so that what comes during it wakes us again.
+        self.queue.borrow_and_update();
         self.tell_hold().await?;
         let pushed = self.push().await?;
         let wait = if pushed.is_some() { self.shared.settings.sweep } else { RETRY };
@@ -72,8 +75,11 @@ impl Delivery<'_> {
             Wake::Ended => return Err(End::Stopped),
             Wake::Queue => {}
             Wake::Taken => {
+                let before = self.window.taken().accepted;
                 self.window.take(*self.taken.borrow_and_update());
-                self.waiting_since = Instant::now();
+                if self.window.taken().accepted > before {
+                    self.waiting_since = Instant::now();
+                }
             }
             Wake::Overdue => {
                 self.waiting_since = Instant::now();
@@ -97,8 +103,6 @@ impl Delivery<'_> {
     /// Sends what there is and the window has room for; returns how many, or none when the store did not answer.
     async fn push(&mut self) -> Result<Option<u64>, End> {
         let mut pushed = 0;
-        // Seen before each look, so that what comes during it wakes us again.
-        self.queue.borrow_and_update();
         if self.session.log == Log::Diverged {
             return Ok(Some(pushed));
         }
@@ -125,7 +129,10 @@ impl Delivery<'_> {
 
     async fn send(&mut self, entry: QueueEntry) -> Result<(), End> {
         let QueueEntry { seq, generation, body } = entry;
-        debug_assert_eq!(seq, self.window.sent().next(), "a queue has no gaps");
+        if seq != self.window.sent().next() {
+            let gap = format!("the queue goes from {} to {seq}", self.window.sent());
+            return Err(Cause::new(Reason::Internal, gap).advise("report this bug with the log").into());
+        }
         tracing::debug!(%seq, event_id = %body.event().id, vm_id = %body.event().vm, "delivering");
         // Raised before the message can be answered.
         self.session.highest_sent.fetch_max(seq.0, Ordering::AcqRel);
