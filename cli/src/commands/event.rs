@@ -20,6 +20,7 @@ use crate::view::event::{EventView, show, table};
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventCommand {
     /// List the events
+    #[command(visible_alias = "list")]
     Ls(List),
     /// Show all of one event, its placement explained
     Show {

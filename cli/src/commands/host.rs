@@ -19,6 +19,7 @@ use crate::view::host::{HostView, show, table};
 #[derive(Debug, Subcommand)]
 pub(crate) enum HostCommand {
     /// List the hosts
+    #[command(visible_alias = "list")]
     Ls {
         #[command(flatten)]
         limit: Limit,

@@ -27,6 +27,7 @@ pub(crate) enum ImageCommand {
     /// Upload an image file into the catalogue; one that is there already is not sent again
     Add(Add),
     /// List the images
+    #[command(visible_alias = "list")]
     Ls {
         #[command(flatten)]
         limit: Limit,
@@ -37,6 +38,7 @@ pub(crate) enum ImageCommand {
         image: ImageArg,
     },
     /// Remove a name, and the image with its last one; a digest removes the image with all its names
+    #[command(visible_alias = "remove")]
     Rm {
         /// Name or digest
         image: ImageArg,

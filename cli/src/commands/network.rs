@@ -26,6 +26,7 @@ pub(crate) enum NetworkCommand {
     /// Make a network
     Create(Box<Create>),
     /// List the networks
+    #[command(visible_alias = "list")]
     Ls {
         #[command(flatten)]
         limit: Limit,
@@ -36,6 +37,7 @@ pub(crate) enum NetworkCommand {
         name: NetworkName,
     },
     /// Remove a network that no VM uses
+    #[command(visible_alias = "remove")]
     Rm {
         /// The network
         name: NetworkName,

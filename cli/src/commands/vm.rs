@@ -24,6 +24,7 @@ pub(crate) enum VmCommand {
     /// Build a VM from an image
     Create(Box<create::Create>),
     /// List the VMs
+    #[command(visible_alias = "list")]
     Ls(List),
     /// Show all of one VM
     Show {

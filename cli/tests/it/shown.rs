@@ -126,6 +126,7 @@ fn lists_for_programs_are_one_document_of_all_pages() {
     assert_eq!((some["vms"].as_array().unwrap().len(), &some["more"]), (2, &serde_json::json!(true)));
     for noun in ["host", "image", "network", "event"] {
         let list = run(&fake.url, &[noun, "ls", "--json"]).json();
+        assert_eq!(run(&fake.url, &[noun, "list", "--json"]).json(), list);
         assert!(!list[format!("{noun}s")].as_array().unwrap().is_empty(), "{noun}");
     }
 }
