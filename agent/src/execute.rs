@@ -1,3 +1,7 @@
 //! Carries out events: one lane for each VM observes, plans, journals, applies, and observes again.
 
+pub mod history;
+pub mod observed;
+pub mod plan;
+pub mod settings;
 pub mod step;
