@@ -110,6 +110,10 @@ fn to_do(question: &Question<'_>) -> Plan {
 }
 
 fn to_undo(question: &Question<'_>) -> Plan {
+    // An event that never began changed nothing. Of a create it must be seen that nothing is there: its claim goes.
+    if !question.history.begun() && !matches!(question.event.kind, Kind::Create(_)) {
+        return Ok(Next::done());
+    }
     match &question.event.kind {
         Kind::Create(_) => create::undo(question),
         Kind::Start | Kind::Stop(_) | Kind::Reboot(_) => power::undo(question),

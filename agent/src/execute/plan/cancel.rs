@@ -10,19 +10,18 @@
 //! then the destroy plans from what it observes.
 
 use dewpoint_proto::cause::{Cause, Reason};
-use dewpoint_proto::event::Event;
+use dewpoint_proto::event::{Event, Kind};
 use dewpoint_proto::ids::EventId;
 use dewpoint_proto::outcome::Outcome;
 
 use super::too_late;
 use crate::execute::history::{Aim, History};
+use crate::journal::Journaled;
 
 /// What a cancel does now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cancelling {
-    /// The target has not begun: it ends, cancelled.
-    End,
-    /// The target has begun: decide to undo it.
+    /// Decide to undo the target. One that has not begun is looked at too: that nothing is left of it, is seen.
     Undo,
     /// The target is being undone: its end decides.
     Wait,
@@ -34,7 +33,7 @@ pub enum Cancelling {
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
     /// Unfinished.
-    Open(&'a Event, &'a History),
+    Open(&'a Journaled, &'a History),
     /// Ended.
     Ended(&'a Outcome),
     /// This journal does not know it.
@@ -45,11 +44,10 @@ pub enum Target<'a> {
 #[must_use]
 pub fn decide(target: Target<'_>) -> Cancelling {
     match target {
-        Target::Open(event, history) => match too_late(event, history) {
+        Target::Open(proof, history) => match carried_through(proof).or_else(|| too_late(proof.event(), history)) {
             Some(cause) => Cancelling::Finish(Outcome::Failed(cause)),
             None if history.aim() == Aim::Undo => Cancelling::Wait,
-            None if history.begun() => Cancelling::Undo,
-            None => Cancelling::End,
+            None => Cancelling::Undo,
         },
         Target::Ended(Outcome::Cancelled(_)) => Cancelling::Finish(Outcome::success()),
         Target::Ended(outcome) => Cancelling::Finish(Outcome::Failed(
@@ -60,6 +58,15 @@ pub fn decide(target: Target<'_>) -> Cancelling {
                 .advise("look at the VM's events, and cancel one that is unfinished"),
         )),
     }
+}
+
+/// A destroy that came upon an unfinished event has ended that without undoing it, so somebody must clear up.
+fn carried_through(proof: &Journaled) -> Option<Cause> {
+    let destroy = matches!(proof.event().kind, Kind::Destroy(_));
+    proof.supersedes().filter(|_| destroy).map(|event| {
+        Cause::new(Reason::TooLate, "the destroy has ended an unfinished event, and is carried through")
+            .with("superseded", event)
+    })
 }
 
 /// Why the target of a cancel ends.

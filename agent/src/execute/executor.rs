@@ -1,0 +1,225 @@
+//! Hands accepted events to lanes, and wakes lanes when something happens.
+//!
+//! Owns: which VMs have a lane, and what waits to be taken in by each. A lane is made for the first unfinished event of a
+//! VM and ends with the last, so a lane that is stuck holds up its own VM alone. Bounded by intake: a VM has at most one
+//! unfinished event, and what supersedes it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dewpoint_proto::ids::VmId;
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use super::apply::Effects;
+use super::history::History;
+use super::lane::{Incoming, Lane};
+use super::plan::Server;
+use super::settings::Settings;
+use crate::hypervisor::{DomainEvent, Hypervisor};
+use crate::journal::{Journal, JournalError, Journaled, Written};
+use crate::journal::rows::Parked;
+use crate::network::Shield;
+use crate::report::progress::{Progress, ProgressBoard};
+use crate::storage::Storage;
+
+/// What the executor is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Every step is written here first.
+    pub journal: Journal,
+    /// Domains, files, anti-spoofing rules.
+    pub effects: Effects,
+    /// Bounds.
+    pub settings: Settings,
+    /// Where snapshots are put and images fetched from.
+    pub server: watch::Receiver<Server>,
+    /// Held by an operator: no new steps.
+    pub hold: watch::Receiver<bool>,
+    /// Where running events stand.
+    pub board: ProgressBoard,
+}
+
+/// Carries out events. Cheap to clone.
+#[derive(Clone)]
+pub struct Executor {
+    shared: Arc<Shared>,
+    lanes: TaskTracker,
+}
+
+/// What the lanes share.
+pub(super) struct Shared {
+    pub(super) parts: Parts,
+    pub(super) builds: Arc<Semaphore>,
+    /// Cancelled: finish the step in hand, then stop.
+    pub(super) stop: CancellationToken,
+    doors: Mutex<HashMap<VmId, Door>>,
+}
+
+/// Where events wait to be taken in by their lane.
+#[derive(Default)]
+struct Door {
+    waiting: Vec<Incoming>,
+    /// Keeps one wake that nobody waits for yet, so none is lost.
+    bell: Arc<Notify>,
+}
+
+impl Executor {
+    /// Begins nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let builds = Arc::new(Semaphore::new(parts.settings.builds.max(1)));
+        let shared = Shared { parts, builds, stop: CancellationToken::new(), doors: Mutex::default() };
+        Self { shared: Arc::new(shared), lanes: TaskTracker::new() }
+    }
+
+    /// Goes on with what was unfinished when the agent stopped. Frozen guests are thawed first: that is the first step of
+    /// their events' plans, and the only one that a hold lets through. Returns what this version cannot go on with.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn recover(&self) -> Result<Vec<Parked>, JournalError> {
+        let recovery = self.shared.parts.journal.unfinished().await?;
+        for event in recovery.events {
+            tracing::info!(event_id = %event.proof.id(), vm_id = %event.proof.vm(), stage = event.stage.name(), "going on");
+            self.hand(event.proof.vm(), Incoming::Old(Box::new(event)));
+        }
+        Ok(recovery.parked)
+    }
+
+    /// Takes accepted events and wakes lanes, until `stop`; then every lane finishes the step in hand, and it returns.
+    /// Jobs are dropped: they resume at the next start.
+    pub async fn run(&self, mut admitted: mpsc::Receiver<Journaled>, stop: CancellationToken) {
+        let mut events = self.shared.parts.effects.hypervisor.events();
+        let mut hold = self.shared.parts.hold.clone();
+        let mut server = self.shared.parts.server.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(event) = admitted.recv() => self.hand(event.vm(), Incoming::New(event)),
+                happened = events.recv() => match happened {
+                    Ok(DomainEvent::Changed(vm, _)) => self.shared.ring(vm),
+                    Ok(DomainEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => self.shared.ring_all(),
+                    // The hypervisor has ended, so there is nothing more to come; sweeps look all the same.
+                    Err(broadcast::error::RecvError::Closed) => events = broadcast::channel(1).1,
+                },
+                Ok(()) = hold.changed() => self.shared.ring_all(),
+                Ok(()) = server.changed() => self.shared.ring_all(),
+            }
+        }
+        self.shared.stop.cancel();
+        self.lanes.close();
+        self.lanes.wait().await;
+    }
+
+    /// VMs with unfinished events.
+    #[must_use]
+    pub fn busy(&self) -> Vec<VmId> {
+        self.shared.doors().keys().copied().collect()
+    }
+
+    fn hand(&self, vm: VmId, incoming: Incoming) {
+        let mut doors = self.shared.doors();
+        let new = !doors.contains_key(&vm);
+        let door = doors.entry(vm).or_default();
+        door.waiting.push(incoming);
+        door.bell.notify_one();
+        if new {
+            let lane = Lane::new(vm, Arc::clone(&self.shared));
+            self.lanes.spawn(lane.run().instrument(tracing::info_span!("lane", vm_id = %vm)));
+        }
+    }
+}
+
+impl Shared {
+    /// What came for a lane since it last looked.
+    pub(super) fn take_in(&self, vm: VmId) -> Vec<Incoming> {
+        self.doors().get_mut(&vm).map(|door| std::mem::take(&mut door.waiting)).unwrap_or_default()
+    }
+
+    /// Ends a lane that has nothing left, unless something came meanwhile.
+    pub(super) fn close(&self, vm: VmId) -> bool {
+        let mut doors = self.doors();
+        let idle = doors.get(&vm).is_none_or(|door| door.waiting.is_empty());
+        if idle {
+            doors.remove(&vm);
+        }
+        idle
+    }
+
+    /// Until the lane is woken, `until` has come (since the host booted), or `at_most` has passed.
+    pub(super) async fn sleep(&self, vm: VmId, until: Option<Duration>, at_most: Duration) {
+        let left = until.map_or(at_most, |until| until.saturating_sub(self.now()).min(at_most));
+        let bell = self.bell(vm);
+        tokio::select! {
+            () = bell.notified() => {}
+            () = sleep(left) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Until a cancel or a destroy came for the lane, or the agent drains.
+    pub(super) async fn interrupted(&self, vm: VmId) {
+        let bell = self.bell(vm);
+        while !self.stop.is_cancelled() && !self.doors().get(&vm).is_some_and(|door| !door.waiting.is_empty()) {
+            tokio::select! {
+                () = bell.notified() => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Since the host booted.
+    pub(super) fn now(&self) -> Duration {
+        Duration::from_millis(self.parts.journal.now().since_boot_ms)
+    }
+
+    /// Held by an operator.
+    pub(super) fn held(&self) -> bool {
+        *self.parts.hold.borrow()
+    }
+
+    pub(super) fn show(&self, progress: Progress) {
+        self.parts.board.set(progress);
+    }
+
+    pub(super) fn effects(&self) -> (&dyn Hypervisor, &dyn Storage, &dyn Shield) {
+        let Effects { hypervisor, storage, shield } = &self.parts.effects;
+        (hypervisor.as_ref(), storage.as_ref(), shield.as_ref())
+    }
+
+    /// The history of an event from before the agent started.
+    pub(super) fn history_of(&self, written: &[Written]) -> History {
+        let boot = self.parts.journal.now().boot;
+        let mut history = History::default();
+        for Written { entry, at } in written {
+            let since_boot = (at.boot == boot).then(|| Duration::from_millis(at.since_boot_ms));
+            history.record(entry, since_boot);
+        }
+        history
+    }
+
+    fn ring(&self, vm: VmId) {
+        if let Some(door) = self.doors().get(&vm) {
+            door.bell.notify_one();
+        }
+    }
+
+    fn ring_all(&self) {
+        for door in self.doors().values() {
+            door.bell.notify_one();
+        }
+    }
+
+    fn bell(&self, vm: VmId) -> Arc<Notify> {
+        self.doors().get(&vm).map(|door| Arc::clone(&door.bell)).unwrap_or_default()
+    }
+
+    fn doors(&self) -> MutexGuard<'_, HashMap<VmId, Door>> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
