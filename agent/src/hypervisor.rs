@@ -3,6 +3,9 @@
 //! Every call has a deadline. A failed call proves nothing: whoever made it observes afterwards. After an overrun the
 //! domain is [`Control::Busy`] until libvirt says that its control channel is idle, and nothing may be planned for it.
 
+#[cfg(any(test, feature = "faults"))]
+pub mod fake;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -3,6 +3,9 @@
 //! One nftables table of the bridge family, with elements for each VM; set before the VM starts, cleared after it is
 //! gone, and independent of the agent's life.
 
+#[cfg(any(test, feature = "faults"))]
+pub mod fake;
+
 use async_trait::async_trait;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::VmId;

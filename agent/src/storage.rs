@@ -26,6 +26,8 @@ mod disk;
 pub mod durable;
 mod failure;
 #[cfg(any(test, feature = "faults"))]
+pub mod fake;
+#[cfg(any(test, feature = "faults"))]
 pub mod fault;
 mod fetch;
 mod files;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dewpoint_proto::ids::VmId;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -94,18 +95,18 @@ impl Executor {
     /// Takes accepted events and wakes lanes, until `stop`; then every lane finishes the step in hand, and it returns.
     /// Jobs are dropped: they resume at the next start.
     pub async fn run(&self, mut admitted: mpsc::Receiver<Journaled>, stop: CancellationToken) {
-        let mut events = self.shared.parts.effects.hypervisor.events();
+        let mut events = Some(self.shared.parts.effects.hypervisor.events());
         let mut hold = self.shared.parts.hold.clone();
         let mut server = self.shared.parts.server.clone();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(event) = admitted.recv() => self.hand(event.vm(), Incoming::New(event)),
-                happened = events.recv() => match happened {
+                happened = next(&mut events) => match happened {
                     Ok(DomainEvent::Changed(vm, _)) => self.shared.ring(vm),
-                    Ok(DomainEvent::Resync) | Err(broadcast::error::RecvError::Lagged(_)) => self.shared.ring_all(),
+                    Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => self.shared.ring_all(),
                     // The hypervisor has ended, so there is nothing more to come; sweeps look all the same.
-                    Err(broadcast::error::RecvError::Closed) => events = broadcast::channel(1).1,
+                    Err(RecvError::Closed) => events = None,
                 },
                 Ok(()) = hold.changed() => self.shared.ring_all(),
                 Ok(()) = server.changed() => self.shared.ring_all(),
@@ -132,6 +133,13 @@ impl Executor {
             let lane = Lane::new(vm, Arc::clone(&self.shared));
             self.lanes.spawn(lane.run().instrument(tracing::info_span!("lane", vm_id = %vm)));
         }
+    }
+}
+
+async fn next(events: &mut Option<broadcast::Receiver<DomainEvent>>) -> Result<DomainEvent, RecvError> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
     }
 }
 

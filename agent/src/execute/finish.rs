@@ -13,7 +13,7 @@ use crate::journal::entry::{Entry, Leaves, UndoneAs};
 
 /// The outcome of an event whose plan is done: a success, or that it was undone.
 #[must_use]
-pub fn when_done(history: &History, done: Succeeded) -> Outcome {
+pub(super) fn when_done(history: &History, done: Succeeded) -> Outcome {
     match history.undoing() {
         None => Outcome::Succeeded(done),
         Some((cause, UndoneAs::Failed)) => Outcome::Failed(cause.clone()),
@@ -23,7 +23,7 @@ pub fn when_done(history: &History, done: Succeeded) -> Outcome {
 
 /// The outcome of an event that cannot go on: its cause, or, when it was being undone, why it was.
 #[must_use]
-pub fn when_failed(history: &History, cause: Cause) -> Outcome {
+pub(super) fn when_failed(history: &History, cause: Cause) -> Outcome {
     match history.undoing() {
         None => Outcome::Failed(cause),
         Some((why, UndoneAs::Failed)) => Outcome::Failed(why.clone().with("not_undone", cause.text)),
@@ -33,7 +33,7 @@ pub fn when_failed(history: &History, cause: Cause) -> Outcome {
 
 /// The last entry of an event, with the VM as its plan just saw it.
 #[must_use]
-pub fn entry(question: &Question<'_>, outcome: Outcome) -> Entry {
+pub(super) fn entry(question: &Question<'_>, outcome: Outcome) -> Entry {
     let leaves = leaves(question, &outcome);
     let vm = match &leaves {
         Some(Leaves::Gone) => Some(gone(question)),
@@ -44,7 +44,7 @@ pub fn entry(question: &Question<'_>, outcome: Outcome) -> Entry {
 
 /// The last entry of an event that ends without a look at its VM: what came after it looks.
 #[must_use]
-pub fn unseen(outcome: Outcome) -> Entry {
+pub(super) fn unseen(outcome: Outcome) -> Entry {
     Entry::Finished { outcome, vm: None, leaves: None }
 }
 
@@ -90,7 +90,7 @@ fn seen(question: &Question<'_>) -> Option<VmState> {
 
 /// What a domain says of its VM.
 #[must_use]
-pub fn state_of(domain: &Domain) -> VmState {
+pub(super) fn state_of(domain: &Domain) -> VmState {
     let mark = domain.mark.there().or(domain.live.there());
     VmState {
         vm: domain.vm,

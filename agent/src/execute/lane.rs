@@ -24,7 +24,7 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::outcome::Outcome;
 use futures::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::apply::{apply, is_job};
 use super::executor::Shared;

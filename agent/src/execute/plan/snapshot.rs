@@ -64,11 +64,12 @@ pub fn undo(question: &Question<'_>) -> Plan {
     Ok(if left { Next::step(Step::Discard) } else { Next::done() })
 }
 
-/// Whether half-made files of an event are there.
+/// Whether half-made files of an event are there, or a base that no disk rests on: what a discard removes.
 #[must_use]
 pub fn has_leftovers(files: &VmFiles, event: EventId) -> bool {
     let id = event.to_string();
-    files.leftovers.iter().any(|name| name.starts_with(&id))
+    let is_base = |name: &str| name.strip_suffix(".base").is_some_and(|digest| digest.len() == 64);
+    files.leftovers.iter().any(|name| name.starts_with(&id) || is_base(name))
 }
 
 /// The image is in the cache: put it to the server, then discard the event's file.

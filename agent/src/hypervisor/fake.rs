@@ -1,0 +1,100 @@
+//! An in-memory host for tests: domains, files and anti-spoofing rules of one [`World`], which outlives the agents that
+//! act on it, as a real host does.
+//!
+//! [`fuse`] cuts an agent off at any point, [`script`] makes calls fail, hang or act late, and [`world`] keeps what tests
+//! ask afterwards: which runs there were, and what became of each disk. The files are in [`crate::storage::fake`], the
+//! rules in [`crate::network::fake`].
+
+pub mod domain;
+pub mod fuse;
+pub mod script;
+pub mod world;
+
+use async_trait::async_trait;
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::ids::VmId;
+use tokio::sync::broadcast;
+
+use super::{Call, DomainEvent, Domain, Domains, Hypervisor, Seen};
+use script::Fault;
+use world::World;
+
+/// The domains of a [`World`].
+#[derive(Clone, Debug)]
+pub struct FakeHypervisor(World);
+
+impl FakeHypervisor {
+    /// The domains of a world.
+    #[must_use]
+    pub fn new(world: World) -> Self {
+        Self(world)
+    }
+}
+
+#[async_trait]
+impl Hypervisor for FakeHypervisor {
+    async fn observe(&self, vm: VmId) -> Seen<Domain> {
+        self.0.fuse().point("observe-domain").await;
+        match self.0.script().next("observe-domain") {
+            Some(_) => Seen::Unknown("libvirt does not answer".to_owned()),
+            None => self.0.change(|state| state.look(vm)),
+        }
+    }
+
+    async fn list(&self) -> Result<Domains, Cause> {
+        match self.0.script().next("list-domains") {
+            Some(fault) => Err(fault.cause("list-domains")),
+            None => Ok(self.0.change(|state| state.look_at_all())),
+        }
+    }
+
+    async fn apply(&self, call: Call) -> Result<(), Cause> {
+        let name = call.name();
+        self.0.fuse().point(&format!("{name}: before")).await;
+        if self.0.fuse().point_sent(&format!("{name}: sent")) {
+            // The agent dies with the call on its way: libvirt carries it out later.
+            self.0.change(|state| state.send_late(call));
+            return self.0.fuse().dead().await;
+        }
+        let fault = self.0.script().next(name);
+        let result = match fault {
+            Some(Fault::Before(cause)) => return Err(cause),
+            Some(Fault::Hang) => return std::future::pending().await,
+            Some(Fault::Late) => {
+                self.0.change(|state| state.send_late(call));
+                return Err(Cause::new(Reason::CallOverran, format!("{name} overran its deadline")));
+            }
+            Some(Fault::After(cause)) => self.carry_out(call).await.and(Err(cause)),
+            None if self.0.script().repeats() => {
+                let first = self.carry_out(call.clone()).await;
+                // What libvirt says of the second time is the answer that the agent gets.
+                if first.is_ok() { self.carry_out(call).await } else { first }
+            }
+            None => self.carry_out(call).await,
+        };
+        self.0.fuse().point(&format!("{name}: after")).await;
+        result
+    }
+
+    fn events(&self) -> broadcast::Receiver<DomainEvent> {
+        self.0.events()
+    }
+
+    fn degraded(&self) -> Vec<Cause> {
+        Vec::new()
+    }
+}
+
+impl FakeHypervisor {
+    async fn carry_out(&self, call: Call) -> Result<(), Cause> {
+        if let Call::BeginBackup { vm, .. } = call {
+            self.0.change(|state| state.freeze(vm))?;
+            self.0.fuse().point("begin-backup: frozen").await;
+            let begun = self.0.change(|state| state.carry_out(&call));
+            self.0.fuse().point("begin-backup: begun").await;
+            self.0.change(|state| state.thaw(vm));
+            return begun;
+        }
+        self.0.change(|state| state.carry_out(&call))
+    }
+}
