@@ -95,11 +95,18 @@ fn retired(question: &Question<'_>) -> Vec<(EventId, DiskDisposal)> {
     match (&question.event.kind, question.history.aim()) {
         (Kind::Destroy(destroy), _) => {
             let files = question.observed.files.there();
-            files.into_iter().flat_map(|files| files.disks.keys()).map(|disk| (*disk, destroy.disks)).collect()
+            files
+                .into_iter()
+                .flat_map(|files| files.disks.keys())
+                .map(|disk| (*disk, destroy.disks))
+                .collect()
         }
         (Kind::Restore(_), Aim::Do) => {
             let old = question.history.before().and_then(|before| before.disk);
-            old.filter(|disk| *disk != question.id()).map(|disk| (disk, DiskDisposal::Recycle)).into_iter().collect()
+            old.filter(|disk| *disk != question.id())
+                .map(|disk| (disk, DiskDisposal::Recycle))
+                .into_iter()
+                .collect()
         }
         // What an undone event made, nobody has ever used.
         (Kind::Create(_) | Kind::Restore(_), _) => vec![(question.id(), DiskDisposal::DeleteNow)],

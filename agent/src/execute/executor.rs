@@ -22,8 +22,8 @@ use super::lane::{Incoming, Lane};
 use super::plan::Server;
 use super::settings::Settings;
 use crate::hypervisor::{DomainEvent, Hypervisor};
-use crate::journal::{Journal, JournalError, Journaled, Written};
 use crate::journal::rows::Parked;
+use crate::journal::{Journal, JournalError, Journaled, Written};
 use crate::network::Shield;
 use crate::report::progress::{Progress, ProgressBoard};
 use crate::storage::Storage;
@@ -80,6 +80,7 @@ impl Executor {
 
     /// Goes on with what was unfinished when the agent stopped. Frozen guests are thawed first: that is the first step of
     /// their events' plans, and the only one that a hold lets through. Returns what this version cannot go on with.
+    /// Called once, before the journal admits anything: what is admitted comes through [`Self::run`].
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -173,7 +174,8 @@ impl Shared {
     /// Until a cancel or a destroy came for the lane, or the agent drains.
     pub(super) async fn interrupted(&self, vm: VmId) {
         let bell = self.bell(vm);
-        while !self.stop.is_cancelled() && !self.doors().get(&vm).is_some_and(|door| !door.waiting.is_empty()) {
+        while !self.stop.is_cancelled() && !self.doors().get(&vm).is_some_and(|door| !door.waiting.is_empty())
+        {
             tokio::select! {
                 () = bell.notified() => {}
                 () = self.stop.cancelled() => {}

@@ -238,7 +238,12 @@ impl Lane {
         Ok(Turn::Sleep { until, at_most })
     }
 
-    async fn end(&mut self, work: &mut Work, seen: &Observed, outcome: Outcome) -> Result<Turn, JournalError> {
+    async fn end(
+        &mut self,
+        work: &mut Work,
+        seen: &Observed,
+        outcome: Outcome,
+    ) -> Result<Turn, JournalError> {
         let server = self.server_for(work);
         let entry = finish::entry(&self.question(work, seen, &server), outcome.clone());
         self.close(work, entry, outcome).await?;

@@ -132,12 +132,9 @@ pub fn needs(event: &Event, history: &History, server: &Server) -> Needs {
             Needs { files: true, shield: true, image: Some(create.source.digest), uploaded: None }
         }
         Kind::Start | Kind::Reboot(_) | Kind::Stop(_) => Needs { shield: true, ..Needs::default() },
-        Kind::Snapshot(_) => Needs {
-            files: true,
-            shield: false,
-            image: made,
-            uploaded: made.zip(server.known().cloned()),
-        },
+        Kind::Snapshot(_) => {
+            Needs { files: true, shield: false, image: made, uploaded: made.zip(server.known().cloned()) }
+        }
         Kind::Restore(restore) => {
             Needs { files: true, shield: true, image: Some(restore.source.digest), uploaded: None }
         }

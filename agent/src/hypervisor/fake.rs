@@ -15,7 +15,7 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
 use tokio::sync::broadcast;
 
-use super::{Call, DomainEvent, Domain, Domains, Hypervisor, Seen};
+use super::{Call, Domain, DomainEvent, Domains, Hypervisor, Seen};
 use script::Fault;
 use world::World;
 
@@ -52,8 +52,10 @@ impl Hypervisor for FakeHypervisor {
         let name = call.name();
         self.0.fuse().point(&format!("{name}: before")).await;
         if self.0.fuse().point_sent(&format!("{name}: sent")) {
-            // The agent dies with the call on its way: libvirt carries it out later.
-            self.0.change(|state| state.send_late(call));
+            // The agent dies with the call on its way: libvirt carries it out later, if it would at all.
+            if !matches!(self.0.script().next(name), Some(Fault::Before(_))) {
+                self.0.change(|state| state.send_late(call));
+            }
             return self.0.fuse().dead().await;
         }
         let fault = self.0.script().next(name);
@@ -67,8 +69,13 @@ impl Hypervisor for FakeHypervisor {
             Some(Fault::After(cause)) => self.carry_out(call).await.and(Err(cause)),
             None if self.0.script().repeats() => {
                 let first = self.carry_out(call.clone()).await;
-                // What libvirt says of the second time is the answer that the agent gets.
-                if first.is_ok() { self.carry_out(call).await } else { first }
+                match (&first, &call) {
+                    // Of a begin that was told to have failed nothing is believed, so the agent hears of the first.
+                    (Ok(()), Call::BeginBackup { .. }) => self.carry_out(call).await.or(first),
+                    // What libvirt says of the second time is the answer that the agent gets.
+                    (Ok(()), _) => self.carry_out(call).await,
+                    (Err(_), _) => first,
+                }
             }
             None => self.carry_out(call).await,
         };

@@ -84,14 +84,25 @@ impl Storage for FakeStorage {
         }
     }
 
-    async fn fetch_image(&self, image: &ImageRef, _: Option<&ImageServer>, progress: &JobProgress) -> Result<(), Cause> {
+    async fn fetch_image(
+        &self,
+        image: &ImageRef,
+        _: Option<&ImageServer>,
+        progress: &JobProgress,
+    ) -> Result<(), Cause> {
         let digest = image.digest;
-        self.job("fetch-image", progress, |_| {}, |state| {
-            let content = state.server.get(&digest).copied();
-            let content = content.ok_or_else(|| Cause::new(Reason::ImageUnavailable, "the server has no such image"))?;
-            state.images.insert(digest, content);
-            Ok(())
-        })
+        self.job(
+            "fetch-image",
+            progress,
+            |_| {},
+            |state| {
+                let content = state.server.get(&digest).copied();
+                let content = content
+                    .ok_or_else(|| Cause::new(Reason::ImageUnavailable, "the server has no such image"))?;
+                state.images.insert(digest, content);
+                Ok(())
+            },
+        )
         .await
     }
 
@@ -210,14 +221,24 @@ impl Storage for FakeStorage {
         .await
     }
 
-    async fn adopt_snapshot(&self, vm: VmId, event: EventId, progress: &JobProgress) -> Result<ImageRef, Cause> {
-        self.job("adopt-snapshot", progress, |_| {}, |state| {
-            let part = state.folders.get(&vm).and_then(|folder| folder.snapshots.get(&event)).copied();
-            let Some((content, true)) = part else { return Err(failed("the snapshot is not sealed")) };
-            let image = image_of(content);
-            state.images.insert(image.digest, content);
-            Ok(image)
-        })
+    async fn adopt_snapshot(
+        &self,
+        vm: VmId,
+        event: EventId,
+        progress: &JobProgress,
+    ) -> Result<ImageRef, Cause> {
+        self.job(
+            "adopt-snapshot",
+            progress,
+            |_| {},
+            |state| {
+                let part = state.folders.get(&vm).and_then(|folder| folder.snapshots.get(&event)).copied();
+                let Some((content, true)) = part else { return Err(failed("the snapshot is not sealed")) };
+                let image = image_of(content);
+                state.images.insert(image.digest, content);
+                Ok(image)
+            },
+        )
         .await
     }
 
@@ -230,11 +251,16 @@ impl Storage for FakeStorage {
 
     async fn upload(&self, image: &ImageRef, _: &ImageServer, progress: &JobProgress) -> Result<(), Cause> {
         let digest = image.digest;
-        self.job("upload", progress, |_| {}, |state| {
-            let content = state.images.get(&digest).copied();
-            state.server.insert(digest, content.ok_or_else(|| failed("the image is not in the cache"))?);
-            Ok(())
-        })
+        self.job(
+            "upload",
+            progress,
+            |_| {},
+            |state| {
+                let content = state.images.get(&digest).copied();
+                state.server.insert(digest, content.ok_or_else(|| failed("the image is not in the cache"))?);
+                Ok(())
+            },
+        )
         .await
     }
 
@@ -259,7 +285,11 @@ fn seen(folder: &Folder) -> VmFiles {
     VmFiles {
         disks: folder.disks.iter().map(|(event, content)| (*event, backing(content))).collect(),
         seeds: folder.seeds.clone(),
-        snapshots: folder.snapshots.iter().map(|(event, (_, sealed))| (*event, state(*sealed))).collect::<BTreeMap<_, _>>(),
+        snapshots: folder
+            .snapshots
+            .iter()
+            .map(|(event, (_, sealed))| (*event, state(*sealed)))
+            .collect::<BTreeMap<_, _>>(),
         leftovers: folder.parts.clone(),
     }
 }

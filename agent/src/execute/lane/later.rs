@@ -47,7 +47,9 @@ impl Lane {
             (Cancelling::Undo, Some(of)) => {
                 let cause = cancelled(self.works[at].event());
                 let mut work = self.works.remove(of);
-                let written = self.write(&mut work, vec![Entry::UndoDecided { cause, ends: UndoneAs::Cancelled }]).await;
+                let written = self
+                    .write(&mut work, vec![Entry::UndoDecided { cause, ends: UndoneAs::Cancelled }])
+                    .await;
                 self.works.insert(of, work);
                 written?;
             }

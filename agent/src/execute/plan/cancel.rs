@@ -44,15 +44,18 @@ pub enum Target<'a> {
 #[must_use]
 pub fn decide(target: Target<'_>) -> Cancelling {
     match target {
-        Target::Open(proof, history) => match carried_through(proof).or_else(|| too_late(proof.event(), history)) {
-            Some(cause) => Cancelling::Finish(Outcome::Failed(cause)),
-            None if history.aim() == Aim::Undo => Cancelling::Wait,
-            None => Cancelling::Undo,
-        },
+        Target::Open(proof, history) => {
+            match carried_through(proof).or_else(|| too_late(proof.event(), history)) {
+                Some(cause) => Cancelling::Finish(Outcome::Failed(cause)),
+                None if history.aim() == Aim::Undo => Cancelling::Wait,
+                None => Cancelling::Undo,
+            }
+        }
         Target::Ended(Outcome::Cancelled(_)) => Cancelling::Finish(Outcome::success()),
-        Target::Ended(outcome) => Cancelling::Finish(Outcome::Failed(
-            Cause::new(Reason::TooLate, format!("the event had ended already: {}", outcome.name())),
-        )),
+        Target::Ended(outcome) => Cancelling::Finish(Outcome::Failed(Cause::new(
+            Reason::TooLate,
+            format!("the event had ended already: {}", outcome.name()),
+        ))),
         Target::Unknown => Cancelling::Finish(Outcome::Failed(
             Cause::new(Reason::EventNotFound, "this host does not know the event to be cancelled")
                 .advise("look at the VM's events, and cancel one that is unfinished"),
@@ -72,7 +75,11 @@ fn carried_through(proof: &Journaled) -> Option<Cause> {
 /// Why the target of a cancel ends.
 #[must_use]
 pub fn cancelled(by: &Event) -> Cause {
-    let text = if by.note.is_empty() { "it was cancelled".to_owned() } else { format!("it was cancelled: {}", by.note) };
+    let text = if by.note.is_empty() {
+        "it was cancelled".to_owned()
+    } else {
+        format!("it was cancelled: {}", by.note)
+    };
     Cause::new(Reason::CancelledByCaller, text).with("cancelled_by", by.id)
 }
 

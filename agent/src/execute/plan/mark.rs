@@ -44,7 +44,9 @@ pub fn desired(question: &Question<'_>, vm: &Vm<'_>) -> Mark {
             let seed = before.seed.unwrap_or(mark.seed);
             Mark { run: present.or(again).or(mark.run), wanted: before.wanted, disk, seed, ..mark }
         }
-        (Aim::Do, Kind::Create(_) | Kind::Snapshot(_) | Kind::Destroy(_) | Kind::Cancel(_)) => vm.mark.clone(),
+        (Aim::Do, Kind::Create(_) | Kind::Snapshot(_) | Kind::Destroy(_) | Kind::Cancel(_)) => {
+            vm.mark.clone()
+        }
     }
 }
 

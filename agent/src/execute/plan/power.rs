@@ -46,7 +46,9 @@ pub fn go_down(question: &Question<'_>, vm: &Vm<'_>, stubborn: Stubborn) -> Next
     if matches!(vm.domain.power, Power::Paused | Power::Crashed) {
         return too_stubborn(question, stubborn, "the guest is not running and cannot answer");
     }
-    if retry::counted(question, Step::AskShutdown) >= question.settings.attempts && stubborn == Stubborn::Force {
+    if retry::counted(question, Step::AskShutdown) >= question.settings.attempts
+        && stubborn == Stubborn::Force
+    {
         return Next::step(Step::PowerOff);
     }
     // Only an answered request counts: one that was cut off may never have reached the guest.

@@ -126,7 +126,9 @@ impl<'a> Question<'a> {
     /// What to do instead when it is unknown, busy, foreign, or changed by a newer event.
     pub fn domain(&self) -> Result<Option<&'a Domain>, Next> {
         let domain = match &self.observed.domain {
-            Seen::Unknown(why) => return Err(Next::wait(On::Sight, format!("the domain is not known: {why}"))),
+            Seen::Unknown(why) => {
+                return Err(Next::wait(On::Sight, format!("the domain is not known: {why}")));
+            }
             Seen::Absent => return Ok(None),
             Seen::There(domain) => domain,
         };

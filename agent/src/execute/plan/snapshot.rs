@@ -60,7 +60,8 @@ pub fn undo(question: &Question<'_>) -> Plan {
         }
     }
     let id = question.id();
-    let left = question.files()?.is_some_and(|files| files.snapshots.contains_key(&id) || has_leftovers(files, id));
+    let left =
+        question.files()?.is_some_and(|files| files.snapshots.contains_key(&id) || has_leftovers(files, id));
     Ok(if left { Next::step(Step::Discard) } else { Next::done() })
 }
 
@@ -77,7 +78,9 @@ fn hand_over(question: &Question<'_>, files: &VmFiles, image: &ImageRef) -> Plan
     let id = question.id();
     let file = files.snapshots.get(&id);
     match question.server {
-        Server::Unknown => return Ok(Next::wait(On::Server, "the coordinator to say where its image server is")),
+        Server::Unknown => {
+            return Ok(Next::wait(On::Server, "the coordinator to say where its image server is"));
+        }
         Server::At(_) if known(&question.observed.uploaded, "what the image server has is")?.is_none() => {
             return Ok(match (question.cached()?, file) {
                 (true, _) => Next::step(Step::Upload),
@@ -174,6 +177,9 @@ fn other_job() -> Cause {
 }
 
 fn evicted() -> Cause {
-    Cause::new(Reason::ImageUnavailable, "the snapshot's image left the cache before it was put to the server")
-        .advise("take the snapshot again; give the image cache a larger budget")
+    Cause::new(
+        Reason::ImageUnavailable,
+        "the snapshot's image left the cache before it was put to the server",
+    )
+    .advise("take the snapshot again; give the image cache a larger budget")
 }

@@ -36,7 +36,9 @@ impl Fault {
     pub fn cause(&self, name: &str) -> Cause {
         match self {
             Self::Before(cause) | Self::After(cause) => cause.clone(),
-            Self::Hang | Self::Late => Cause::new(Reason::CallOverran, format!("{name} overran its deadline")),
+            Self::Hang | Self::Late => {
+                Cause::new(Reason::CallOverran, format!("{name} overran its deadline"))
+            }
         }
     }
 }

@@ -1,0 +1,6 @@
+//! Cuts the agent off everywhere, repeats everything, and finds the same end: promises 1 to 7 of the design, on an
+//! in-memory host and a real journal.
+
+mod cut;
+mod rig;
+mod scenarios;

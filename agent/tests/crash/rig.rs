@@ -1,0 +1,310 @@
+//! A host and its agent: the host's world and the journal's file outlive the agent, which runs on a runtime of its own
+//! so that it can be dropped whole, as SIGKILL would.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dewpoint_agent::clock::SystemClock;
+use dewpoint_agent::execute::apply::Effects;
+use dewpoint_agent::execute::executor::{Executor, Parts};
+use dewpoint_agent::execute::plan::Server;
+use dewpoint_agent::execute::settings::Settings;
+use dewpoint_agent::hypervisor::fake::FakeHypervisor;
+use dewpoint_agent::hypervisor::fake::world::{Content, World};
+use dewpoint_agent::intake::judge;
+use dewpoint_agent::journal::moment::BootId;
+use dewpoint_agent::journal::{self, Admission, Delivery, Journal, Journaled, Origin, Payload};
+use dewpoint_agent::network::fake::FakeShield;
+use dewpoint_agent::report::progress::ProgressBoard;
+use dewpoint_agent::storage::ImageServer;
+use dewpoint_agent::storage::fake::{FakeStorage, image_of};
+use dewpoint_proto::event::{Body, Create, Event, InitialPower, Kind};
+use dewpoint_proto::ids::{EventId, Generation, ReportSeq, Seq, Term, VmId};
+use dewpoint_proto::outcome::Outcome;
+use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Nic, Placement, VmSpec};
+use dewpoint_proto::time::Millis;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Longer than any schedule takes on a busy machine; a test that gets here has hung.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A host, and the agent on it while it lives.
+pub(crate) struct Rig {
+    pub(crate) world: World,
+    dir: tempfile::TempDir,
+    agent: Option<Agent>,
+    server: watch::Sender<Server>,
+    pub(crate) hold: watch::Sender<bool>,
+    pub(crate) board: ProgressBoard,
+    last_seq: Seq,
+    generation: Generation,
+}
+
+struct Agent {
+    runtime: Runtime,
+    journal: Journal,
+    admitted: mpsc::Sender<Journaled>,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Rig {
+    /// A host with an image on its server, and an agent.
+    pub(crate) fn new() -> Self {
+        // Shown when a test fails; whoever came first has set it up.
+        let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::ERROR).try_init();
+        let world = World::default();
+        world.change(|state| {
+            for n in [1, 2] {
+                let content = Content::Image(ImageDigest([n; 32]));
+                state.server.insert(image(n).digest, content);
+            }
+        });
+        let mut rig = Self {
+            world,
+            dir: temp_dir(),
+            agent: None,
+            server: watch::Sender::new(Server::At(ImageServer("http://images".to_owned()))),
+            hold: watch::Sender::new(false),
+            board: ProgressBoard::default(),
+            last_seq: Seq(0),
+            generation: Generation(0),
+        };
+        rig.start();
+        rig
+    }
+
+    /// Starts the agent: opens the journal, goes on with what is unfinished.
+    pub(crate) fn start(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let journal = self.open();
+        let effects = Effects {
+            hypervisor: Arc::new(FakeHypervisor::new(self.world.clone())),
+            storage: Arc::new(FakeStorage::new(self.world.clone())),
+            shield: Arc::new(FakeShield::new(self.world.clone())),
+        };
+        let executor = Executor::new(Parts {
+            journal: journal.clone(),
+            effects,
+            settings: quick(),
+            server: self.server.subscribe(),
+            hold: self.hold.subscribe(),
+            board: self.board.clone(),
+        });
+        let (admitted, receiver) = mpsc::channel(8);
+        let stop = CancellationToken::new();
+        let stopping = stop.clone();
+        let parked = runtime.block_on(executor.recover()).expect("the journal is read");
+        assert!(parked.is_empty(), "parked: {parked:?}");
+        let running = runtime.spawn(async move { executor.run(receiver, stopping).await });
+        self.agent = Some(Agent { runtime, journal, admitted, stop, running });
+    }
+
+    /// Drops the agent where it stands. What it asked for before is on the host; what it asks from now on is not.
+    pub(crate) fn kill(&mut self) {
+        if let Some(Agent { runtime, journal, .. }) = self.agent.take() {
+            drop(journal);
+            runtime.shutdown_timeout(PATIENCE);
+        }
+        self.world.fuse().mend();
+    }
+
+    /// Asks the agent to finish the step in hand and stop.
+    pub(crate) fn drain(&mut self) {
+        let Some(Agent { runtime, stop, running, .. }) = self.agent.take() else { return };
+        stop.cancel();
+        runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, running).await })
+            .expect("it drains")
+            .expect("well");
+        runtime.shutdown_timeout(PATIENCE);
+    }
+
+    /// Delivers an event to the journal, and hands it to the executor if the agent lives.
+    pub(crate) fn send(&mut self, vm: VmId, kind: Kind) -> EventId {
+        self.generation = self.generation.next();
+        let event = Event {
+            id: EventId::fresh(),
+            vm,
+            accepted_at: Millis::now(),
+            not_after: None,
+            retry_of: None,
+            note: String::new(),
+            kind,
+        };
+        let id = event.id;
+        let admission = self.deliver(event, self.generation);
+        assert!(matches!(admission, Admission::New(_)), "{admission:?}");
+        id
+    }
+
+    /// Delivers an event under the next seq.
+    pub(crate) fn deliver(&mut self, event: Event, generation: Generation) -> Admission {
+        self.last_seq = self.last_seq.next();
+        let origin = Origin::Delivered { seq: self.last_seq, term: Term(1), generation };
+        let body = Body::encode(event).expect("it fits");
+        let delivery = Delivery { origin, payload: Payload::Event(body) };
+        match &self.agent {
+            Some(agent) => agent.runtime.block_on(async {
+                let admission = agent.journal.admit(delivery).await.expect("the journal answers");
+                if let Admission::New(event) = &admission {
+                    agent.admitted.send(event.clone()).await.expect("the executor lives");
+                }
+                admission
+            }),
+            None => {
+                let journal = self.open();
+                alone().block_on(journal.admit(delivery)).expect("the journal answers")
+            }
+        }
+    }
+
+    /// Waits until an event has ended.
+    pub(crate) fn ended(&self, event: EventId) -> Outcome {
+        self.wait(event, false).unwrap_or_else(|| panic!("the agent was cut off before {event} ended"))
+    }
+
+    /// Waits until an event has ended, or the agent is cut off.
+    pub(crate) fn ended_or_cut(&self, event: EventId) -> Option<Outcome> {
+        self.wait(event, true)
+    }
+
+    fn wait(&self, event: EventId, may_burn: bool) -> Option<Outcome> {
+        let agent = self.agent.as_ref().expect("the agent lives");
+        let journal = agent.journal.clone();
+        let fuse = self.world.fuse().clone();
+        let ended = async {
+            let mut changes = journal.changes();
+            loop {
+                let row = journal.event(event).await.expect("the journal is read");
+                if let Some(outcome) = row.and_then(|(row, _)| row.outcome) {
+                    return Some(outcome);
+                }
+                // Lagging is a change too: the row is read again.
+                let _ = changes.recv().await;
+            }
+        };
+        let waited = agent.runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, async {
+                tokio::select! {
+                    biased;
+                    outcome = ended => outcome,
+                    () = fuse.burning(), if may_burn => None,
+                }
+            })
+            .await
+        });
+        waited.unwrap_or_else(|_| {
+            panic!("{event} has not ended: {:#?}\n{:#?}", self.board.all(), self.world.state())
+        })
+    }
+
+    /// Waits until somebody reads of an event what the predicate looks for.
+    pub(crate) fn shown(&self, event: EventId, wanted: impl Fn(&str) -> bool) {
+        let agent = self.agent.as_ref().expect("the agent lives");
+        let board = self.board.clone();
+        let seen = async {
+            let mut changes = board.changes();
+            while !board.all().get(&event).is_some_and(|progress| wanted(&progress.waiting_for)) {
+                changes.changed().await.expect("the board lives");
+            }
+        };
+        let waited = agent.runtime.block_on(async { tokio::time::timeout(PATIENCE, seen).await });
+        waited.unwrap_or_else(|_| panic!("never shown: {:?}", self.board.all()));
+    }
+
+    /// How many reports of an event there are.
+    pub(crate) fn reports(&self, event: EventId) -> usize {
+        let agent = self.agent.as_ref().expect("the agent lives");
+        let reports = agent.runtime.block_on(agent.journal.reports_after(ReportSeq(0), 1000)).expect("read");
+        reports.iter().filter(|report| report.event == event).count()
+    }
+
+    /// What the journal keeps of a VM.
+    pub(crate) fn row(&self, vm: VmId) -> Option<journal::VmRow> {
+        let agent = self.agent.as_ref().expect("the agent lives");
+        agent.runtime.block_on(agent.journal.vm(vm)).expect("read")
+    }
+
+    /// Where the coordinator says that images are.
+    pub(crate) fn server_is(&self, server: Server) {
+        self.server.send_replace(server);
+    }
+
+    fn open(&self) -> Journal {
+        let boot = BootId(Uuid::from_u128(7));
+        let settings = journal::Settings::new(Arc::new(SystemClock), boot, judge);
+        Journal::open(&self.dir.path().join("agent.db"), settings).expect("the journal opens")
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Bounds that let a schedule end in milliseconds.
+fn quick() -> Settings {
+    Settings {
+        guest_timeout: Duration::from_millis(40),
+        ask_again: Duration::from_millis(15),
+        backoff_first: Duration::from_millis(1),
+        backoff_most: Duration::from_millis(4),
+        attempts: 3,
+        attempts_remote: 4,
+        builds: 2,
+        sweep: Duration::from_millis(10),
+        progress: Duration::from_millis(2),
+        ..Settings::with_bridge("dewpoint0".parse().expect("a name"))
+    }
+}
+
+/// The memory disk, where there is one: thousands of journals are synced.
+fn temp_dir() -> tempfile::TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("dewpoint-crash-");
+    builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).expect("a directory")
+}
+
+fn alone() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// An image on the server.
+pub(crate) fn image(n: u8) -> ImageRef {
+    ImageRef { ..image_of(Content::Image(ImageDigest([n; 32]))) }
+}
+
+/// A create.
+pub(crate) fn create(power: InitialPower) -> Kind {
+    let nic = Nic {
+        mac: "52:54:00:00:00:01".parse().expect("a MAC"),
+        network: None,
+        bridge: None,
+        addresses: vec!["192.0.2.5/24".parse().expect("an address")],
+        gateway4: None,
+        gateway6: None,
+        nameservers: Vec::new(),
+    };
+    let spec = VmSpec {
+        name: "web".parse().expect("a name"),
+        vcpus: 1,
+        memory_bytes: 128 << 20,
+        disk_bytes: 1 << 30,
+        disk_mode: DiskMode::Overlay,
+        nics: vec![nic],
+        ssh_keys: Vec::new(),
+        user_data: Vec::new(),
+        labels: std::collections::BTreeMap::new(),
+        placement: Placement::Bound,
+    };
+    Kind::Create(Box::new(Create { spec, source: image(1), power }))
+}
