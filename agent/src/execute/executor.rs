@@ -174,8 +174,7 @@ impl Shared {
     /// Until a cancel or a destroy came for the lane, or the agent drains.
     pub(super) async fn interrupted(&self, vm: VmId) {
         let bell = self.bell(vm);
-        while !self.stop.is_cancelled() && !self.doors().get(&vm).is_some_and(|door| !door.waiting.is_empty())
-        {
+        while !self.stop.is_cancelled() && self.doors().get(&vm).is_none_or(|door| door.waiting.is_empty()) {
             tokio::select! {
                 () = bell.notified() => {}
                 () = self.stop.cancelled() => {}

@@ -69,7 +69,7 @@ fn leaves_nothing(question: &Question<'_>, outcome: &Outcome) -> bool {
     match &question.event.kind {
         Kind::Destroy(_) => matches!(outcome, Outcome::Succeeded(_)),
         // Files of an earlier life of the VM are there: that is not nothing.
-        Kind::Create(_) => !outcome.cause().is_some_and(|cause| cause.reason == Reason::VmExists),
+        Kind::Create(_) => outcome.cause().is_none_or(|cause| cause.reason != Reason::VmExists),
         _ => false,
     }
 }

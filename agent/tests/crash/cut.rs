@@ -28,7 +28,7 @@ pub(crate) struct End {
 fn a_cut_at_any_point_leads_to_the_same_end() {
     for_each_scenario(|scenario, name| {
         let (wanted, points) = without_a_cut(scenario);
-        for point in 0..points.len() {
+        for (point, at) in points.iter().enumerate() {
             let (mut rig, vm) = scenario.set_up();
             rig.world.fuse().burn_at(point);
             let event = rig.send(vm, scenario.kind.clone());
@@ -37,7 +37,7 @@ fn a_cut_at_any_point_leads_to_the_same_end() {
                 rig.start();
             }
             let end = end_of(&rig, vm, event);
-            assert_eq!(end, wanted, "{name}, cut at {point} ({})", points[point]);
+            assert_eq!(end, wanted, "{name}, cut at {point} ({at})");
         }
     });
 }

@@ -81,6 +81,7 @@ fn destroy(disks: DiskDisposal) -> Kind {
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = goes_well();
+    all.extend(cannot_be_built());
     all.extend(goes_wrong());
     all
 }
@@ -114,8 +115,18 @@ fn goes_well() -> Vec<Scenario> {
     ]
 }
 
-fn goes_wrong() -> Vec<Scenario> {
-    let wrong = |name, before, kind, prepare, ends| Scenario { name, before, kind, prepare, ends };
+/// A scenario where the event cannot be done.
+fn wrong(
+    name: &'static str,
+    before: Before,
+    kind: Kind,
+    prepare: fn(&Rig, VmId),
+    ends: &'static str,
+) -> Scenario {
+    Scenario { name, before, kind, prepare, ends }
+}
+
+fn cannot_be_built() -> Vec<Scenario> {
     vec![
         wrong(
             "create of an image that no server has",
@@ -141,6 +152,11 @@ fn goes_wrong() -> Vec<Scenario> {
             |rig, _| rig.world.script().always("start", Fault::fails()),
             "HYPERVISOR_ERROR",
         ),
+    ]
+}
+
+fn goes_wrong() -> Vec<Scenario> {
+    vec![
         wrong(
             "start that cannot",
             Before::Off,
