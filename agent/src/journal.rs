@@ -153,7 +153,7 @@ impl Journal {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T, JournalError> + Send + 'static,
     {
-        let (job, answer) = Task::new(access, work);
+        let (job, answer) = Task::job(access, work);
         self.0.inbox.send(job).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?
     }
@@ -184,7 +184,7 @@ impl Journal {
     /// # Errors
     /// `Closed`.
     pub async fn offer(&self, delivery: Delivery) -> Result<Offered, JournalError> {
-        let (job, answer) = Task::new(Access::Admit, move |tx| admit::admit(tx, &delivery));
+        let (job, answer) = Task::job(Access::Admit, move |tx| admit::admit(tx, &delivery));
         self.0.inbox.send(job).await.map_err(|_| JournalError::Closed)?;
         Ok(Offered(answer))
     }

@@ -1,6 +1,6 @@
 //! A delivery's way in: its place in the queue, intake's judgement, and the rows of either answer.
 
-use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::cause::Cause;
 use dewpoint_proto::event::{Body, BodyDigest, Kind};
 use dewpoint_proto::ids::{EventId, Generation, Seq, VmId};
 use dewpoint_proto::outcome::Outcome;
@@ -326,19 +326,14 @@ pub(super) fn proof(
     deadline: Option<Deadline>,
     accepted_at: super::moment::Moment,
 ) -> Result<Journaled, Cause> {
-    let lost = |why: &str| {
-        Cause::new(Reason::JournalError, format!("the {} event {} {why}", row.kind, row.id))
-            .advise("end it by hand, or restore the data folder's agent.db")
-            .with("event_id", row.id)
-            .with("vm_id", row.vm)
-    };
-    let bytes = row.body.clone().ok_or_else(|| lost("has no body in the journal"))?;
+    let lost = |why: &str| query::damaged(row.named(), why);
+    let bytes = row.body.clone().ok_or_else(|| lost("it has no body"))?;
     let body = Body::decode(bytes)?;
     if body.digest() != row.digest {
-        return Err(lost("does not match its digest in the journal"));
+        return Err(lost("its body does not match its digest"));
     }
     if body.event().id != row.id || body.event().vm != row.vm {
-        return Err(lost("has another event's body in the journal"));
+        return Err(lost("it has another event's body"));
     }
     Ok(Journaled::new(Parts {
         body,

@@ -11,10 +11,11 @@ use dewpoint_proto::event::{
 use dewpoint_proto::ids::{EventId, Generation, Seq, Term, VmId};
 use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, VmSpec};
 use dewpoint_proto::time::Millis;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use uuid::Uuid;
 
 use super::moment::BootId;
-use super::{Delivery, Journal, Origin, Payload, Settings};
+use super::{Bounds, Delivery, Journal, Origin, Payload, Settings};
 use crate::clock::Clock;
 
 /// A clock that stands still until it is moved.
@@ -63,6 +64,57 @@ impl Folder {
 
     pub(crate) fn open(&self) -> Journal {
         Journal::open(&self.db(), settings()).unwrap()
+    }
+}
+
+/// A small file system in memory, gone with the test. None where that is not allowed.
+pub(crate) struct SmallDisk {
+    folder: Folder,
+}
+
+impl SmallDisk {
+    pub(crate) fn of(mib: u64) -> Option<Self> {
+        let folder = Folder::new();
+        let size = format!("size={mib}m");
+        let made =
+            mount(Some("dewpoint-test"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()));
+        if let Err(error) = made {
+            eprintln!("skipped: a small file system cannot be mounted here: {error}");
+            return None;
+        }
+        Some(Self { folder })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A journal with a reserve of 4 MiB.
+    pub(crate) fn open(&self) -> Journal {
+        let bounds = Bounds { reserve_bytes: 4 << 20, most_pages: None };
+        Journal::open_within(&self.folder.db(), settings(), bounds).unwrap()
+    }
+
+    /// To the last byte.
+    pub(crate) fn fill(&self) {
+        use std::io::Write;
+        let mut file = std::fs::File::create(self.filler()).unwrap();
+        while file.write_all(&[0x55; 4096]).is_ok() {}
+    }
+
+    /// There is room again.
+    pub(crate) fn empty(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path().join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
     }
 }
 

@@ -302,13 +302,21 @@ fn entries(db: &Connection, event: EventId) -> Result<Vec<EntryRow>, JournalErro
 /// What a start has to go on with, and what it cannot.
 pub(super) fn recovery(db: &Connection) -> Result<Recovery, JournalError> {
     let mut statement = db.prepare_cached(&format!("{EVENT} WHERE finished_at IS NULL ORDER BY n"))?;
-    let found: Vec<WholeEvent> = statement.query_map([], whole_event)?.collect::<Result<_, _>>()?;
+    let rows = statement.query_map([], |row| {
+        let named = (parsed(row, 1)?, parsed(row, 2)?, row.get::<_, String>(7)?);
+        // What else is in the row may be a newer version's; then this event alone is parked.
+        Ok((named, whole_event(row).map_err(|error| error.to_string())))
+    })?;
     let mut recovery = Recovery::default();
-    for event in found {
-        let (id, vm, kind) = (event.row.id, event.row.vm, event.row.kind.clone());
-        match unfinished(event, &entries(db, id)?) {
+    for row in rows {
+        let ((event, vm, kind), whole): ((EventId, VmId, String), _) = row?;
+        let gone_on = match whole {
+            Ok(whole) => unfinished(whole, &entries(db, event)?),
+            Err(why) => Err(damaged((&kind, event, vm), &why)),
+        };
+        match gone_on {
             Ok(event) => recovery.events.push(event),
-            Err(cause) => recovery.parked.push(Parked { event: id, vm, kind, cause }),
+            Err(cause) => recovery.parked.push(Parked { event, vm, kind, cause }),
         }
     }
     Ok(recovery)
@@ -320,24 +328,21 @@ fn unfinished(event: WholeEvent, entries: &[EntryRow]) -> Result<Unfinished, Cau
     let mut history = Vec::with_capacity(entries.len());
     for row in entries {
         let entry = row.entry()?;
-        stage = stage.after(&entry).map_err(|error| damaged(&event.row, &error.to_string()))?;
+        stage = stage.after(&entry).map_err(|error| damaged(event.row.named(), &error.to_string()))?;
         history.push(Written { entry, at: row.at });
     }
     if stage != event.stage {
         let why = format!("its entries make it {}, its row says {}", stage.name(), event.stage.name());
-        return Err(damaged(&event.row, &why));
+        return Err(damaged(event.row.named(), &why));
     }
     let proof = admit::proof(&event.row, event.deadline, event.accepted)?;
     Ok(Unfinished { proof, stage, history })
 }
 
-/// The cause of an event whose rows contradict each other.
-pub(super) fn damaged(row: &EventRow, why: &str) -> Cause {
-    Cause::new(
-        Reason::JournalError,
-        format!("the {} event {} is damaged in the journal: {why}", row.kind, row.id),
-    )
-    .advise("end it by hand, or restore the data folder's agent.db")
-    .with("event_id", row.id)
-    .with("vm_id", row.vm)
+/// The cause of an event whose rows cannot be gone on with.
+pub(super) fn damaged((kind, event, vm): (&str, EventId, VmId), why: &str) -> Cause {
+    Cause::new(Reason::JournalError, format!("the {kind} event {event} is damaged in the journal: {why}"))
+        .advise("install the agent version that wrote it, or restore the data folder's agent.db")
+        .with("event_id", event)
+        .with("vm_id", vm)
 }

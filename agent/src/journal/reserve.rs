@@ -61,7 +61,7 @@ impl Reserve {
         }
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let room = statvfs(folder).is_ok_and(|found| {
-            u64::from(found.blocks_available()).saturating_mul(found.fragment_size()) >= 2 * self.bytes
+            found.blocks_available().saturating_mul(found.fragment_size()) >= 2 * self.bytes
         });
         if room && allocate(&self.path, self.bytes).is_ok() {
             self.state = State::Kept;

@@ -117,6 +117,11 @@ pub struct EventRow {
 }
 
 impl EventRow {
+    /// Its kind, its id and its VM, as causes name them.
+    pub(super) fn named(&self) -> (&str, EventId, VmId) {
+        (&self.kind, self.id, self.vm)
+    }
+
     /// Its kind, if this version knows it.
     #[must_use]
     pub fn kind_name(&self) -> Option<KindName> {

@@ -252,3 +252,8 @@ async fn a_coordinator_that_lost_its_claim_moves_nothing() {
     assert_eq!((now.term, now.hold), (Term(4), true));
     assert_eq!(folder.open().tail().await.unwrap().session, now);
 }
+
+mod crash;
+mod damage;
+mod disk;
+mod retention;

@@ -69,8 +69,7 @@ where
     F: FnMut(&mut Tx<'_>) -> Result<T, JournalError> + Send + 'static,
 {
     /// The job, and where its answer will come.
-    #[expect(clippy::type_complexity, reason = "a job and its receiver; an alias would say less")]
-    pub(super) fn new(access: Access, work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T, JournalError>>) {
+    pub(super) fn job(access: Access, work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T, JournalError>>) {
         let (reply, answer) = oneshot::channel();
         (Box::new(Self { access, work, answer: None, reply }), answer)
     }

@@ -246,6 +246,7 @@ impl Host {
         Self::on(folder, journal, room)
     }
 
+    /// On a journal that is there already; the folder is kept as long as the host.
     pub(super) fn on(folder: Folder, journal: Journal, room: usize) -> (Self, FakeCoordinator) {
         let (dialled, incoming) = mpsc::channel(1);
         let (opened, sessions) = mpsc::channel(1);

@@ -46,7 +46,7 @@ pub(super) struct Told {
 }
 
 /// Asks all who know. A part that does not answer in time is told as degraded; the journal that does not is an error.
-pub(super) async fn gather(parts: Parts) -> Result<Facts, JournalError> {
+pub(super) async fn gather(parts: Parts) -> Result<Box<Facts>, JournalError> {
     let patience = parts.timing.inventory;
     let (journal, vms, capacity, degraded) = futures::join!(
         timeout(parts.timing.journal, journal_facts(&parts)),
@@ -68,7 +68,7 @@ pub(super) async fn gather(parts: Parts) -> Result<Facts, JournalError> {
         Ok(degraded) => all.extend(degraded),
         Err(_) => all.push(late("what is wrong with the host")),
     }
-    Ok(Facts { vms, capacity: capacity.ok(), degraded: all, running, withheld })
+    Ok(Box::new(Facts { vms, capacity: capacity.ok(), degraded: all, running, withheld }))
 }
 
 async fn journal_facts(parts: &Parts) -> Result<(Option<Cause>, Vec<EventId>), JournalError> {

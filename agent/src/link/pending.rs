@@ -35,7 +35,7 @@ impl Pending {
     /// Takes a delivery in. One beyond the bound is passed over: the coordinator sends it again.
     pub(super) fn put(&mut self, seq: Seq, delivery: Delivery) -> Put {
         if seq <= self.accepted {
-            return Put::Again(delivery);
+            return Put::Again(Box::new(delivery));
         }
         if seq.0 - self.accepted.0 > MOST as u64 {
             return Put::Beyond;
@@ -76,7 +76,7 @@ pub(super) enum Put {
     /// Waits for the journal.
     Waits,
     /// Acknowledged before; to be compared with what was journaled.
-    Again(Delivery),
+    Again(Box<Delivery>),
     /// Beyond the bound.
     Beyond,
 }

@@ -41,7 +41,7 @@ impl Session<'_> {
         }
         match self.pending.put(seq, parse(deliver)?) {
             Put::Waits => Ok(()),
-            Put::Again(delivery) => self.compare(seq, delivery).await,
+            Put::Again(delivery) => self.compare(seq, *delivery).await,
             Put::Beyond => {
                 tracing::warn!(%seq, "a delivery beyond the window is passed over");
                 Ok(())

@@ -79,7 +79,7 @@ pub(super) struct Session<'a> {
     pub(super) reports: Reports,
     pub(super) told: Told,
     beat: Interval,
-    gathering: Option<BoxFuture<'static, Result<Facts, JournalError>>>,
+    gathering: Option<BoxFuture<'static, Result<Box<Facts>, JournalError>>>,
     heard: Instant,
     began: Instant,
     pub(super) progress: watch::Receiver<()>,
@@ -114,7 +114,7 @@ enum Wake {
     ProgressMade,
     ProgressDue,
     Beat,
-    Gathered(Result<Facts, JournalError>),
+    Gathered(Result<Box<Facts>, JournalError>),
     Silent,
     DivergedForLong,
 }
@@ -320,7 +320,7 @@ impl Session<'_> {
         self.gathering = Some(Box::pin(super::heartbeat::gather(self.link.parts.clone())));
     }
 
-    async fn beat(&mut self, facts: Result<Facts, JournalError>) -> Result<(), End> {
+    async fn beat(&mut self, facts: Result<Box<Facts>, JournalError>) -> Result<(), End> {
         self.gathering = None;
         let facts = match facts {
             Ok(facts) => facts,
@@ -332,7 +332,7 @@ impl Session<'_> {
             }
         };
         self.withheld = facts.withheld.is_some();
-        self.send_heartbeat(facts).await
+        self.send_heartbeat(*facts).await
     }
 }
 
@@ -344,8 +344,8 @@ async fn until(when: Option<Instant>) {
 }
 
 async fn gathered(
-    gathering: &mut Option<BoxFuture<'static, Result<Facts, JournalError>>>,
-) -> Result<Facts, JournalError> {
+    gathering: &mut Option<BoxFuture<'static, Result<Box<Facts>, JournalError>>>,
+) -> Result<Box<Facts>, JournalError> {
     match gathering {
         Some(gathering) => gathering.await,
         None => std::future::pending().await,

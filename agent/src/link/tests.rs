@@ -12,7 +12,7 @@ use prost::Message;
 use super::Phase;
 use super::fake::{Host, creates, soon, state, welcome};
 use crate::journal::entry::{Entry, Leaves};
-use crate::journal::fixture::{Folder, body, create, delivered, id, reboot, vm};
+use crate::journal::fixture::{Folder, SmallDisk, body, create, delivered, id, reboot, vm};
 use crate::journal::{Admission, Journal};
 use dewpoint_proto::outcome::Outcome;
 
@@ -196,7 +196,10 @@ async fn nothing_is_taken_or_reported_while_diverged() {
     session.deliver(2, &creates(2)[1]).await;
     session
         .until(|message| match message {
-            from_agent::Message::Heartbeat(beat) => Some(assert_eq!(beat.window, 0)),
+            from_agent::Message::Heartbeat(beat) => {
+                assert_eq!(beat.window, 0);
+                Some(())
+            }
             from_agent::Message::Report(_) | from_agent::Message::Accepted(_) => panic!("{message:?}"),
             _ => None,
         })
@@ -358,4 +361,35 @@ async fn a_begun_event_is_named_once() {
     assert_eq!(beat.running_event_ids, [id(1).to_string()]);
     let next = session.heartbeat(|beat| beat.capacity.is_some()).await;
     assert!(next.running_event_ids.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_full_disk_withholds_is_acknowledged_once_there_is_room() {
+    let Some(disk) = SmallDisk::of(24) else { return };
+    let journal = disk.open();
+    let (mut host, mut coordinator) = Host::on(Folder::new(), journal, 8);
+    let (mut session, _) = coordinator.welcomed(1, 0).await;
+    session.heartbeat(|beat| beat.window == 8).await;
+    disk.fill();
+    let events = creates(3);
+    for seq in 1..=3 {
+        session.deliver(seq, &events[seq as usize - 1]).await;
+    }
+    let withheld = session
+        .until(|message| match message {
+            from_agent::Message::Accepted(_) => panic!("acknowledged what is not on disk"),
+            from_agent::Message::Heartbeat(beat) if beat.window == 0 && !beat.degraded.is_empty() => {
+                Some(beat)
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!(withheld.degraded[0].reason, "JOURNAL_ERROR");
+    assert!(host.executor.try_recv().is_err());
+    disk.empty();
+    session.accepted(3).await;
+    for n in 1..=3 {
+        assert_eq!(host.executed().await, id(n));
+    }
+    session.heartbeat(|beat| beat.window > 0 && beat.degraded.is_empty()).await;
 }
