@@ -5,6 +5,8 @@
 //! at all. Never: chooses (that is the scheduler's), reads the clock, or infers (a claim goes by proof alone).
 
 pub(crate) mod causes;
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod error;
 pub mod matching;
 pub mod page;

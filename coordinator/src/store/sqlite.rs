@@ -34,6 +34,8 @@ use writer::Writer;
 pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
+    #[cfg(test)]
+    path: std::path::PathBuf,
 }
 
 impl SqliteStore {
@@ -44,7 +46,12 @@ impl SqliteStore {
     pub fn open(path: &Path) -> StoreResult<Self> {
         let connection = schema::open_writer(path)?;
         let readers = Readers::open(path)?;
-        Ok(Self { writer: Writer::start(connection)?, readers })
+        Ok(Self {
+            writer: Writer::start(connection)?,
+            readers,
+            #[cfg(test)]
+            path: path.to_owned(),
+        })
     }
 }
 
