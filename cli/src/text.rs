@@ -111,6 +111,15 @@ pub(crate) fn age(at_ms: i64, now: Millis) -> String {
     }
 }
 
+/// An instant and how long ago it was: `2026-11-21T10:00:00.000Z (5s ago)`; empty when it never was.
+pub(crate) fn since(at_ms: i64, now: Millis) -> String {
+    let Some(at) = instant(at_ms) else { return String::new() };
+    match age(at_ms, now).as_str() {
+        "now" => format!("{at} (just now)"),
+        age => format!("{at} ({age} ago)"),
+    }
+}
+
 /// An instant as RFC 3339 in UTC with milliseconds; none for 0 and what no calendar holds.
 pub(crate) fn instant(at_ms: i64) -> Option<String> {
     let at = Millis::from_wire(at_ms)?;
@@ -151,6 +160,9 @@ mod tests {
         assert_eq!(age(0, Millis(5)), "-");
         assert_eq!(age(9_000, Millis(5_000)), "now");
         assert_eq!(age(5_000, Millis(10_000)), "5s");
+        assert_eq!(since(5_000, Millis(10_000)), "1970-01-01T00:00:05.000Z (5s ago)");
+        assert_eq!(since(9_500, Millis(10_000)), "1970-01-01T00:00:09.500Z (just now)");
+        assert_eq!(since(0, Millis(10_000)), "");
     }
 
     #[test]

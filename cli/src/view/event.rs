@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{CauseView, cause_line, filled};
 use crate::table::{Fit, Side, Table, fields};
-use crate::text::{Paint, Tone, age, instant, or_dash, size, span};
+use crate::text::{Paint, Tone, age, instant, or_dash, since, size, span, visible};
 use body::AskedView;
 use explanation::ExplanationView;
 
@@ -201,32 +201,36 @@ pub(crate) fn table(events: &[EventRecord], now: Millis, paint: Paint) -> String
 
 /// What a person is told when an event was made or ended: what, where it stands, and the ids to go on with.
 pub(crate) fn brief(record: &EventRecord, paint: Paint) -> String {
-    let standing = standing(record);
-    let standing = paint.tone(Tone::of(&record.stage), &crate::text::visible(&standing));
+    headline(record, paint) + &fields(essentials(record))
+}
+
+fn headline(record: &EventRecord, paint: Paint) -> String {
+    let standing = paint.tone(Tone::of(&record.stage), &visible(&standing(record)));
+    format!("{}: {standing}\n", title(record))
+}
+
+fn essentials(record: &EventRecord) -> Vec<(&'static str, String)> {
     let done = match record.outcome.as_ref().and_then(|outcome| outcome.end.as_ref()) {
         Some(End::Succeeded(done)) => Some(done),
         _ => None,
     };
     let image = done.and_then(|done| done.image.as_ref()).map(|image| image.digest.clone());
-    let mut text = format!("{}: {standing}\n", title(record));
-    text.push_str(&fields([
+    vec![
         ("  event", record.event_id.clone()),
         ("  vm", record.vm_id.clone()),
         ("  image", image.unwrap_or_default()),
         ("  note", done.map(|done| done.note.clone()).unwrap_or_default()),
-    ]));
-    text
+    ]
 }
 
 /// All of one event.
 pub(crate) fn show(record: &EventRecord, now: Millis, paint: Paint) -> String {
     let body = record.body.as_ref();
-    let at = |ms: i64| instant(ms).map(|at| format!("{at} ({} ago)", age(ms, now))).unwrap_or_default();
-    let mut text = brief(record, paint);
-    text.push_str(&fields([
-        ("  accepted", at(record.accepted_at_ms)),
-        ("  begun", at(record.begun_at_ms)),
-        ("  finished", at(record.finished_at_ms)),
+    let mut rows = essentials(record);
+    rows.extend([
+        ("  accepted", since(record.accepted_at_ms, now)),
+        ("  begun", since(record.begun_at_ms, now)),
+        ("  finished", since(record.finished_at_ms, now)),
         ("  not after", body.and_then(|body| instant(body.not_after_ms)).unwrap_or_default()),
         ("  host id", record.host_id.clone()),
         ("  seq", if record.seq > 0 { record.seq.to_string() } else { String::new() }),
@@ -234,19 +238,15 @@ pub(crate) fn show(record: &EventRecord, now: Millis, paint: Paint) -> String {
         ("  retry of", record.retry_of.clone()),
         ("  said", body.map(|body| body.note.clone()).unwrap_or_default()),
         ("  asked", body.and_then(AskedView::of).map(|asked| asked.line()).unwrap_or_default()),
-    ]));
+    ]);
     if let Some(cause) = record.outcome.as_ref().and_then(|outcome| OutcomeView::from(outcome).cause) {
-        text.push_str(&fields([
-            ("  why", format!("{} ({})", cause.text, cause.reason)),
-            ("  next", cause.advice),
-        ]));
+        rows.extend([("  why", format!("{} ({})", cause.text, cause.reason)), ("  next", cause.advice)]);
     }
     if let Some(later) = record.contradicted_by.as_ref().map(OutcomeView::from) {
         let why = later.cause.map(|cause| format!(": {} ({})", cause.text, cause.reason)).unwrap_or_default();
-        text.push_str(&fields([("  but", format!("its host reported later that it {}{why}", later.end))]));
+        rows.push(("  but", format!("its host reported later that it {}{why}", later.end)));
     }
-    if let Some(explanation) = &record.explanation {
-        text.push_str(&explanation::table(explanation, paint));
-    }
-    text
+    let placement = record.explanation.as_ref().filter(|explanation| !explanation.hosts.is_empty());
+    let placement = placement.map(|explanation| explanation::table(explanation, paint));
+    headline(record, paint) + &fields(rows) + &placement.unwrap_or_default()
 }

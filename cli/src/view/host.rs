@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{CauseView, cause_line, filled, shared_names};
 use crate::table::{Fit, Side, Table, fields};
-use crate::text::{Paint, Tone, age, instant, size};
+use crate::text::{Paint, Tone, age, instant, since, size};
 
 /// A host, as JSON.
 #[derive(Serialize)]
@@ -115,9 +115,9 @@ fn compact(bytes: u64) -> String {
 /// All of one host.
 pub(crate) fn show(host: &Host, now: Millis, paint: Paint) -> String {
     let state = state(host);
-    let seen = match instant(host.last_heartbeat_ms) {
-        Some(at) => format!("{at} ({} ago)", age(host.last_heartbeat_ms, now)),
-        None => "never".to_owned(),
+    let seen = match since(host.last_heartbeat_ms, now) {
+        never if never.is_empty() => "never".to_owned(),
+        seen => seen,
     };
     let of = |claimed: String, all: String| format!("{claimed} claimed of {all}");
     let mut text = format!("{}\n", paint.tone(Tone::of(&state), &state));

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{filled, shared_names};
 use crate::table::{Fit, Side, Table, fields};
-use crate::text::{Paint, Tone, age, instant, or_dash, size};
+use crate::text::{Paint, Tone, instant, or_dash, since, size};
 
 /// A VM, as JSON.
 #[derive(Serialize)]
@@ -171,13 +171,13 @@ pub(crate) fn show(vm: &Vm, now: Millis, paint: Paint) -> String {
     let state = state(vm);
     let mut text = format!("{}\n", paint.tone(Tone::of(&state), &state));
     let seen = vm.observed.as_ref();
-    let observed = match (seen, instant(vm.observed_at_ms)) {
-        (Some(seen), Some(at)) => {
-            let detail = if seen.power_detail.is_empty() { "" } else { &seen.power_detail };
-            let sep = if detail.is_empty() { "" } else { ", " };
-            format!("{}{sep}{detail} at {at} ({} ago)", power(seen.power()), age(vm.observed_at_ms, now))
+    let observed = match seen {
+        Some(seen) => {
+            let detail =
+                if seen.power_detail.is_empty() { String::new() } else { format!(", {}", seen.power_detail) };
+            format!("{}{detail} at {}", power(seen.power()), since(vm.observed_at_ms, now))
         }
-        _ => "not yet".to_owned(),
+        None => "not yet".to_owned(),
     };
     let labels: BTreeMap<_, _> = vm.labels.iter().collect();
     let labels: Vec<String> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
