@@ -80,7 +80,7 @@ impl Files {
         if let Some(cause) = download.failed_since(before) {
             return Err(cause);
         }
-        let work = self.fetch_alone(image, from, &download.progress, turn);
+        let work = Box::pin(self.fetch_alone(image, from, &download.progress, turn));
         let done = mirrored(&download.progress, progress, work).await;
         done.inspect_err(|cause| download.record(cause))
     }

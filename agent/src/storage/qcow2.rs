@@ -186,7 +186,9 @@ fn inside(
     }
     let fits = offset >= cluster
         && offset.is_multiple_of(cluster)
-        && offset.checked_add(length).is_some_and(|end| end <= file_length.next_multiple_of(cluster));
+        && offset
+            .checked_add(length)
+            .is_some_and(|end| end.div_ceil(cluster) <= file_length.div_ceil(cluster));
     if fits {
         Ok(())
     } else {

@@ -243,7 +243,7 @@ async fn gather(
 ) -> Result<Vec<u8>, Cause> {
     let mut kept = Vec::new();
     let Some(mut from) = from else { return Ok(kept) };
-    let mut piece = [0; 4096];
+    let mut piece = vec![0; 4096];
     loop {
         // A copy's stderr is silent for as long as all is well: stdout is where it must show life.
         let read = from.read(&mut piece);

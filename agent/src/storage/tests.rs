@@ -1,5 +1,12 @@
 //! The storage on temporary folders, with the real `qemu-img`.
 
 mod create;
+mod fetch;
+mod full_disk;
+mod hostile;
+mod http;
 mod power_loss;
+mod recycle;
+mod snapshot;
 mod support;
+mod upload;

@@ -9,7 +9,7 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::DiskMode;
 
-use super::support::{Lab, info, local, mode, open, same_content, spec, tree};
+use super::support::{Lab, info, local, mode, open, run, same_content, spec, tree};
 use crate::storage::{DiskFormat, JobProgress, Seen, Storage};
 
 #[tokio::test]
@@ -157,4 +157,35 @@ async fn the_folder_goes_only_after_its_disks_and_keeps_what_others_put_there() 
     let aside = tree(&lab.data("quarantine"));
     assert!(aside.iter().any(|path| path.ends_with("notes.txt")), "{aside:?}");
     assert!(!aside.iter().any(|path| path.ends_with("console.log")), "{aside:?}");
+}
+
+/// Not even the owner's own processes are asked to change owners: QEMU's user opens what the agent made.
+#[tokio::test]
+async fn qemus_own_user_opens_the_files() {
+    if !nix::unistd::geteuid().is_root()
+        || nix::unistd::User::from_name("libvirt-qemu").ok().flatten().is_none()
+    {
+        eprintln!("skipped: takes root and a user libvirt-qemu");
+        return;
+    }
+    let lab = Lab::new();
+    fs::set_permissions(lab.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    let image = lab.fetched().await;
+    let disk = Lab::disk(&image, DiskMode::Overlay);
+    lab.made(&disk).await;
+    lab.files.make_seed(disk.vm, disk.event, &spec()).await.unwrap();
+    let target = lab.files.make_backup_target(disk.vm, disk.event, disk.event).await.unwrap();
+    let as_qemu = |arguments: &[&str]| {
+        let user = ["--reuid=libvirt-qemu", "--regid=kvm", "--init-groups", "--"];
+        run("setpriv", &[&user[..], arguments].concat())
+    };
+    let path = lab.files.disk_paths(disk.vm, disk.event).await.unwrap().disk;
+    for file in [&path, &target] {
+        as_qemu(&["qemu-io", "-f", "qcow2", "-c", "write 0 64k", file.to_str().unwrap()]);
+    }
+    as_qemu(&["cat", lab.files.seed_path(disk.vm, disk.event).to_str().unwrap()]);
+    assert_eq!(mode(&lab.files.seed_path(disk.vm, disk.event)), 0o640);
+    let others = ["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", "cat"];
+    let denied = std::process::Command::new("setpriv").args(others).arg(&path).output().unwrap();
+    assert!(!denied.status.success(), "nobody else does");
 }
