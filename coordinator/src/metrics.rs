@@ -17,6 +17,8 @@ pub struct RouterMetrics {
     pub reports: Count,
     /// Newcomers turned away because the older session answered.
     pub clashes: Count,
+    /// Sessions given up because their agent did not read.
+    pub stuck: Count,
 }
 
 /// A number that only grows.

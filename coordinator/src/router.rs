@@ -22,6 +22,7 @@ use dewpoint_proto::limits;
 use dewpoint_proto::status::to_status;
 use dewpoint_proto::wire::agent as wire;
 use dewpoint_proto::wire::agent::agent_link_server::{AgentLink, AgentLinkServer};
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -144,9 +145,13 @@ impl AgentLink for Router {
         let outbound = Outbound::new(sender, shared.settings.patience);
         self.shared.tasks.spawn(async move {
             session::run(&shared, request.into_inner(), outbound).await;
-            drop(place);
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        // A peer that does not read keeps its stream's queue beyond its session, so that is what has the place.
+        let messages = ReceiverStream::new(receiver).map(move |message| {
+            let _held_until_the_end = &place;
+            message
+        });
+        Ok(Response::new(messages.boxed()))
     }
 }
 

@@ -25,22 +25,28 @@ pub(crate) const BOUND: Duration = Duration::from_secs(20);
 pub(crate) struct Coordinator {
     folder: tempfile::TempDir,
     running: Option<Running>,
+    adjust: fn(&mut Settings),
     pub(crate) channel: Channel,
 }
 
 impl Coordinator {
     pub(crate) async fn start() -> Self {
+        Self::with(|settings| settings.clash = Duration::from_millis(500)).await
+    }
+
+    /// With other waits of the router.
+    pub(crate) async fn with(adjust: fn(&mut Settings)) -> Self {
         crate::telemetry::start();
         let folder = tempfile::tempdir().unwrap();
-        let running = start(folder.path(), shorter).await;
+        let running = start(folder.path(), adjust).await;
         let channel = dial(&running);
-        Self { folder, running: Some(running), channel }
+        Self { folder, running: Some(running), adjust, channel }
     }
 
     /// As a crash does it: nothing is drained. The port is another one then.
     pub(crate) async fn kill_and_open(&mut self) {
         self.running = None;
-        let running = start(self.folder.path(), shorter).await;
+        let running = start(self.folder.path(), self.adjust).await;
         self.channel = dial(&running);
         self.running = Some(running);
     }
@@ -181,11 +187,6 @@ fn config(folder: &std::path::Path) -> Config {
     config.images.listen.set_port(0);
     config.images.keep_free = crate::config::Size(0);
     config
-}
-
-/// Waits that no test should sit through.
-fn shorter(settings: &mut Settings) {
-    settings.clash = Duration::from_millis(500);
 }
 
 async fn start(folder: &std::path::Path, adjust: fn(&mut Settings)) -> Running {

@@ -1,5 +1,7 @@
 //! The daemon as systemd and people meet it: exit statuses, the ready file, signals, one a data folder.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

@@ -82,6 +82,9 @@ pub(super) async fn run(shared: &Shared, mut inbound: Streaming<wire::FromAgent>
     };
     let span = tracing::info_span!("session", host_id = %session.host, term = session.term.0);
     let end = serve(shared, &session, inbound).instrument(span.clone()).await;
+    if matches!(end, End::Stuck) {
+        shared.metrics.stuck.one();
+    }
     span.in_scope(|| finish(&outbound, &end));
 }
 

@@ -1,6 +1,7 @@
 //! The router as agents meet it. Promises 1, 2 and 11.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dewpoint_proto::cause::Reason;
 use dewpoint_proto::limits;
@@ -151,6 +152,49 @@ async fn no_more_is_in_flight_than_the_window_and_the_host_allow() {
     link.heartbeat(2).await;
     assert_eq!((link.deliver().await.seq, link.deliver().await.seq), (3, 4));
     link.is_quiet().await;
+}
+
+#[tokio::test]
+async fn what_is_not_accepted_for_long_is_delivered_again() {
+    let coordinator = Coordinator::with(|settings| settings.patience = Duration::from_millis(300)).await;
+    coordinator.image("tiny").await;
+    let agent = Agent::new();
+    let (mut link, _) = agent.connect(&coordinator).await;
+    coordinator.create("web").await;
+    let (first, again) = (link.deliver().await, link.deliver().await);
+    assert_eq!((first.seq, first.event), (again.seq, again.event));
+    assert!(coordinator.metrics().resends.get() > 0);
+    link.accept(1).await;
+}
+
+#[tokio::test]
+async fn a_session_from_which_nothing_comes_is_ended_and_its_host_becomes_late() {
+    let coordinator = Coordinator::with(|settings| settings.ping = Duration::from_millis(100)).await;
+    let agent = Agent::new();
+    let (mut link, _) = agent.connect(&coordinator).await;
+    link.goes_silent();
+    assert_eq!(link.ended().await.reason, Reason::Unreachable);
+    assert_eq!(coordinator.wait_for_host(&agent, |host| host.liveness == "late").await.vms, 0);
+}
+
+/// Promise 8: an agent that does not read costs a bounded queue for a bounded time.
+#[tokio::test]
+async fn an_agent_that_does_not_read_loses_its_session() {
+    let coordinator = Coordinator::with(|settings| settings.patience = Duration::from_millis(300)).await;
+    coordinator.image("tiny").await;
+    let agent = Agent::new();
+    let (link, _) = agent.connect(&coordinator).await;
+    // Its ends stay open, with nobody who reads.
+    let _unread = link;
+    for number in 0..limits::DELIVERY_WINDOW * 2 {
+        let user_data = vec![b'x'; limits::USER_DATA_BYTES].into();
+        let request = fleet::CreateVmRequest { user_data, ..create_request(&format!("vm-{number}")) };
+        coordinator.vms().create_vm(request).await.unwrap();
+    }
+    let metrics = coordinator.metrics();
+    wait_until("the session is given up", async || (metrics.stuck.get() == 1).then_some(())).await;
+    let (mut next, _) = agent.connect(&coordinator).await;
+    assert_eq!((next.deliver().await.seq, metrics.clashes.get()), (1, 0));
 }
 
 #[tokio::test]
