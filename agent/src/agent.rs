@@ -1,1 +1,84 @@
-//! Being built.
+//! Builds all parts, supervises them, drains them. The only place that knows them all.
+//!
+//! ```text
+//! lock ─▶ identity ─▶ journal ─▶ libvirt, storage, shield ─▶ executor goes on ─▶ socket, link ─▶ ready
+//! ```
+//!
+//! A part that ends by itself ends the agent, with a name: systemd starts it again, and no VM notices. SIGTERM lets
+//! every lane finish the step in hand, within the drain's bound; what is left is for the next start.
+
+mod inventory;
+mod live;
+mod parts;
+mod ready;
+mod upkeep;
+mod words;
+
+use std::time::Duration;
+
+use dewpoint_proto::cause::{Cause, Reason};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use parts::libvirt;
+
+use crate::config::Config;
+use crate::local::cli::RunArgs;
+use parts::Parts;
+
+/// How long parts other than the executor may take to end.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until a signal, or until a part ends by itself.
+///
+/// # Errors
+/// Why it could not start, or which part ended and why.
+pub async fn run(config: Config, args: RunArgs) -> Result<(), Cause> {
+    let drain = config.execute.drain.0;
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let parts = Parts::build(config, &args).await?;
+    let parked = parts.executor.recover().await.map_err(Cause::from)?;
+    for event in parked {
+        tracing::error!(event_id = %event.event, vm_id = %event.vm, kind = event.kind, "parked: {}", event.cause.text);
+    }
+    parts.spawn(&mut tasks, &stop);
+    ready::announce(args.ready_file.as_deref())?;
+    tracing::info!("ready");
+    let ended = until_told(&mut tasks).await;
+    ready::stopping();
+    stop.cancel();
+    let drained = tokio::time::timeout(drain + GOODBYE, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!(seconds = drain.as_secs(), "not drained in time; what was in hand goes on at the next start");
+    }
+    tracing::info!("stopped");
+    ended
+}
+
+/// A part's name with how it ended.
+type Ended = (&'static str, Result<(), Cause>);
+
+/// `Ok` on a signal; the cause, when a part ended by itself.
+async fn until_told(tasks: &mut JoinSet<Ended>) -> Result<(), Cause> {
+    let no_signals = |error| Cause::new(Reason::Internal, format!("signals cannot be awaited: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        Some(ended) = tasks.join_next() => Err(named(ended)),
+    }
+}
+
+fn named(ended: Result<Ended, tokio::task::JoinError>) -> Cause {
+    let advice = "see the log above; the agent is started again by systemd, and goes on where it was";
+    let cause = match ended {
+        Ok((name, Err(cause))) => Cause::new(cause.reason, format!("{name} ended: {}", cause.text)),
+        Ok((name, Ok(()))) => Cause::new(Reason::Internal, format!("{name} ended by itself")),
+        Err(error) => Cause::new(Reason::Internal, format!("a part panicked: {error}")),
+    };
+    tracing::error!(reason = %cause.reason, "{}", cause.text);
+    cause.advise(advice)
+}

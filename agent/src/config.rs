@@ -7,6 +7,8 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::names::InterfaceName;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::hypervisor::libvirt::{Cpu, VirtType};
+
 /// Where the configuration is looked for when no path is given.
 pub const DEFAULT_PATH: &str = "/etc/dewpoint/agent.toml";
 
@@ -42,29 +44,6 @@ pub struct Hypervisor {
     pub machine: String,
     /// What guests see as their CPU.
     pub cpu_mode: String,
-    /// How long any one call may take.
-    pub call_deadline: Span,
-}
-
-/// How guests are run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VirtType {
-    /// With the processor's help.
-    Kvm,
-    /// In software.
-    Qemu,
-}
-
-impl VirtType {
-    /// libvirt's word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Qemu => "qemu",
-        }
-    }
 }
 
 /// Bridge and anti-spoofing.
@@ -124,7 +103,6 @@ impl Default for Hypervisor {
             virt_type: VirtType::Kvm,
             machine: "q35".into(),
             cpu_mode: "host-passthrough".into(),
-            call_deadline: Span::seconds(60),
         }
     }
 }
@@ -206,17 +184,12 @@ impl Config {
             )
             .advise("use letters, digits and `_`"));
         }
-        for (key, word) in [
-            ("hypervisor.machine", &self.hypervisor.machine),
-            ("hypervisor.cpu_mode", &self.hypervisor.cpu_mode),
-        ] {
-            if word.is_empty()
-                || !word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
-            {
-                return Err(Cause::new(Reason::Invalid, format!("{key} is `{}`", word.escape_debug()))
-                    .advise("use letters, digits, `-`, `.` and `_`"));
-            }
+        let machine = &self.hypervisor.machine;
+        if machine.is_empty() || !machine.bytes().all(|b| plain(b) || matches!(b, b'-' | b'.')) {
+            return Err(Cause::new(Reason::Invalid, format!("hypervisor.machine is `{}`", machine.escape_debug()))
+                .advise("use letters, digits, `-`, `.` and `_`"));
         }
+        self.hypervisor.cpu_mode.parse::<Cpu>()?;
         Ok(self)
     }
 }

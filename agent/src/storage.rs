@@ -58,6 +58,7 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, VmSpec};
 
 pub use self::files::{Files, Settings};
+pub use self::snapshot::describe_image;
 pub use crate::hypervisor::{BackingFile, DiskFormat, Seen};
 
 /// What is on disk for one VM.

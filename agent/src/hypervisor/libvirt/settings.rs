@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dewpoint_proto::cause::{Cause, Reason, shortened};
+use serde::{Deserialize, Serialize};
 
 /// How libvirt is reached, what machines are like, and how long calls may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,8 @@ impl Settings {
 }
 
 /// What runs the guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum VirtType {
     /// QEMU's software emulation.
     Qemu,
@@ -63,19 +65,6 @@ impl VirtType {
         match self {
             Self::Qemu => "qemu",
             Self::Kvm => "kvm",
-        }
-    }
-}
-
-impl FromStr for VirtType {
-    type Err = Cause;
-
-    fn from_str(text: &str) -> Result<Self, Cause> {
-        match text {
-            "qemu" => Ok(Self::Qemu),
-            "kvm" => Ok(Self::Kvm),
-            other => Err(Cause::new(Reason::Invalid, format!("`{}` is not a virt type", shortened(other)))
-                .advise("use `kvm`, or `qemu` where hardware virtualisation does not work")),
         }
     }
 }

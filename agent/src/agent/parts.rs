@@ -1,0 +1,214 @@
+//! The parts, made in the order in which they need each other, and set running.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::ids::HostId;
+use dewpoint_proto::time::Millis;
+use dewpoint_proto::wire::local::local_server::LocalServer;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server as GrpcServer;
+
+use super::Ended;
+use super::inventory::Host;
+use super::live::Daemon;
+use super::upkeep::Upkeep;
+use super::words::Words;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::execute::apply::Effects;
+use crate::execute::executor::{self, Executor};
+use crate::execute::settings::Settings;
+use crate::hypervisor::libvirt::{self, Libvirt};
+use crate::identity::{self, DataLock};
+use crate::intake;
+use crate::journal::moment::BootId;
+use crate::journal::{self, Journal, Journaled};
+use crate::link::dial::{Coordinator, Plaintext};
+use crate::link::{self, Link};
+use crate::local::cli::RunArgs;
+use crate::local::service::LocalService;
+use crate::local::socket;
+use crate::network::nft::Nft;
+use crate::report::Inventory;
+use crate::report::progress::ProgressBoard;
+use crate::storage::{self, Files};
+
+/// Accepted events on their way to the executor; a VM has at most one unfinished event and what supersedes it.
+const ADMITTED: usize = 2 * dewpoint_proto::limits::VMS_PER_HOST as usize;
+/// How long an event's bytes, which hold user-data, are kept after its end.
+const KEEP_BODIES: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a finished event may be asked for again.
+const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// All parts, not yet running.
+pub(super) struct Parts {
+    pub(super) executor: Executor,
+    accepted: mpsc::Receiver<Journaled>,
+    words: Words,
+    link: Option<Link>,
+    local: LocalService,
+    listener: UnixListener,
+    upkeep: Upkeep,
+    lock: DataLock,
+}
+
+/// libvirt as configured; also for commands that only look.
+///
+/// # Errors
+/// `INVALID` for what the configuration says of CPUs; `INTERNAL` when there can be no thread.
+pub fn libvirt(config: &Config) -> Result<Libvirt, Cause> {
+    let hypervisor = &config.hypervisor;
+    Libvirt::new(libvirt::Settings {
+        uri: hypervisor.uri.clone(),
+        virt_type: hypervisor.virt_type,
+        machine: hypervisor.machine.clone(),
+        cpu: hypervisor.cpu_mode.parse()?,
+        ..libvirt::Settings::default()
+    })
+}
+
+impl Parts {
+    /// Makes all parts; nothing runs yet but the threads that they own.
+    pub(super) async fn build(config: Config, args: &RunArgs) -> Result<Self, Cause> {
+        let coordinator = coordinator(&config, args)?;
+        let lock = take_data_dir(&config)?;
+        let host = identity::read_or_make(&config.data_dir, identity::product_uuid())?.host_id;
+        tracing::info!(host_id = %host, version = env!("CARGO_PKG_VERSION"), "starting");
+        let journal = open_journal(&config)?;
+        let held = journal.tail().await.map_err(Cause::from)?.session.hold;
+        let files = open_files(&config, host)?;
+        let effects = effects(&config, &files)?;
+        let inventory: Arc<dyn Inventory> = Arc::new(Host::new(journal.clone(), &effects));
+        let board = ProgressBoard::default();
+        let (admitted, accepted) = mpsc::channel(ADMITTED);
+        let link = coordinator.map(|coordinator| {
+            let parts = link::Parts {
+                host,
+                hostname: hostname(),
+                dial: Arc::new(coordinator),
+                journal: journal.clone(),
+                admitted: admitted.clone(),
+                inventory: Arc::clone(&inventory),
+                board: board.clone(),
+                timing: link::Timing::default(),
+            };
+            Link::new(parts, held)
+        });
+        let state = link.as_ref().map(Link::state);
+        let words = Words::new(state.clone(), held);
+        let (server, hold) = (words.server(), words.hold());
+        let live = Daemon {
+            coordinator: config.coordinator.clone(),
+            started: Millis::now(),
+            link: state,
+            hold: hold.clone(),
+            inventory,
+        };
+        let settings = settings(&config);
+        let upkeep = Upkeep { journal: journal.clone(), files };
+        let local = LocalService { journal: journal.clone(), admitted, board: board.clone(), live: Arc::new(live) };
+        let executor = Executor::new(executor::Parts { journal, effects, settings, server, hold, board });
+        let listener = socket::bind(&config.socket)?;
+        Ok(Self { executor, accepted, words, link, local, listener, upkeep, lock })
+    }
+
+    /// Sets every part running, each under its name; they end when `stop` says so.
+    pub(super) fn spawn(self, tasks: &mut JoinSet<Ended>, stop: &CancellationToken) {
+        let Self { executor, accepted, words, link, local, listener, upkeep, lock } = self;
+        let told = stop.clone();
+        tasks.spawn(async move {
+            executor.run(accepted, told).await;
+            // The data folder is given back last: by then no lane writes to it.
+            drop(lock);
+            ("the executor", Ok(()))
+        });
+        if let Some(link) = link {
+            let told = stop.clone();
+            tasks.spawn(async move {
+                link.run(told).await;
+                ("the link", Ok(()))
+            });
+        }
+        let told = stop.clone();
+        tasks.spawn(async move { ("the local socket", serve(local, listener, told).await) });
+        let told = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! { () = told.cancelled() => {}, () = words.pass_on() => {}, () = upkeep.run() => {} }
+            ("the upkeep", Ok(()))
+        });
+    }
+}
+
+async fn serve(local: LocalService, listener: UnixListener, stop: CancellationToken) -> Result<(), Cause> {
+    GrpcServer::builder()
+        .concurrency_limit_per_connection(16)
+        .add_service(LocalServer::new(local))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+        .await
+        .map_err(|error| Cause::new(Reason::Internal, error.to_string()))
+}
+
+fn coordinator(config: &Config, args: &RunArgs) -> Result<Option<Coordinator>, Cause> {
+    let plaintext = if args.insecure { Plaintext::Anywhere } else { Plaintext::Local };
+    config.coordinator.as_deref().map(|url| Coordinator::parse(url, plaintext)).transpose()
+}
+
+fn take_data_dir(config: &Config) -> Result<DataLock, Cause> {
+    std::fs::create_dir_all(&config.data_dir).map_err(|error| {
+        Cause::new(Reason::StorageError, format!("{} cannot be made: {error}", config.data_dir.display()))
+            .advise("check `data_dir` in the configuration")
+    })?;
+    identity::lock(&config.data_dir)
+}
+
+fn open_journal(config: &Config) -> Result<Journal, Cause> {
+    let boot = BootId::read().map_err(|error| {
+        Cause::new(Reason::Internal, format!("the kernel does not tell its boot id: {error}"))
+            .advise("mount /proc; the agent tells boots apart by it")
+    })?;
+    let settings = journal::Settings {
+        clock: Arc::new(SystemClock),
+        boot,
+        judge: intake::judge,
+        keep_bodies: KEEP_BODIES,
+        keep_events: KEEP_EVENTS,
+    };
+    Journal::open(&config.data_dir.join("agent.db"), settings).map_err(Cause::from)
+}
+
+fn open_files(config: &Config, host: HostId) -> Result<Files, Cause> {
+    let settings = storage::Settings {
+        group: config.storage.group.clone(),
+        recycle_for: config.storage.recycle_time.0,
+        recycle_bytes: config.storage.recycle_budget.0,
+        reserve_bytes: config.storage.reserve.0,
+        ..storage::Settings::new(config.data_dir.clone(), host)
+    };
+    Files::open(settings, Arc::new(SystemClock))
+}
+
+fn effects(config: &Config, files: &Files) -> Result<Effects, Cause> {
+    Ok(Effects {
+        hypervisor: Arc::new(libvirt(config)?),
+        storage: Arc::new(files.clone()),
+        shield: Arc::new(Nft::new(&config.network.nft_table)?),
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        guest_timeout: config.execute.guest_timeout.0,
+        builds: usize::from(config.execute.builds),
+        ..Settings::with_bridge(config.network.bridge.clone())
+    }
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}

@@ -1,0 +1,35 @@
+//! What is done now and then: old rows pruned, the recycle folder kept within its bounds, memory given back.
+
+use std::time::Duration;
+
+use dewpoint_proto::time::Millis;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::journal::Journal;
+use crate::storage::Files;
+
+/// Long enough to cost nothing, short beside the days that things are kept.
+const EVERY: Duration = Duration::from_secs(600);
+
+/// What is kept up.
+pub(super) struct Upkeep {
+    pub(super) journal: Journal,
+    pub(super) files: Files,
+}
+
+impl Upkeep {
+    /// Runs until dropped. What fails is tried again the next time.
+    pub(super) async fn run(self) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.journal.prune().await {
+                tracing::warn!("old events could not be pruned: {error}");
+            }
+            if let Err(cause) = self.files.sweep_recycle(Millis::now()).await {
+                tracing::warn!(reason = %cause.reason, "the recycle folder could not be swept: {cause}");
+            }
+        }
+    }
+}

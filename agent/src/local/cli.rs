@@ -1,0 +1,107 @@
+//! What `dewpoint-agent` takes on its command line. The man page and the completions are made from this.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use dewpoint_proto::ids::{EventId, VmId};
+
+/// The Dewpoint agent: builds and looks after the VMs of this hypervisor.
+///
+/// `run` is the daemon. The other commands are for debugging on the spot; those that read work whether the daemon is
+/// up or down. Exit status: 0 done, 1 failed, 2 usage, 3 the daemon or libvirt is not reachable, 4 refused, 78 bad
+/// configuration.
+#[derive(Debug, Parser)]
+#[command(name = "dewpoint-agent", version, max_term_width = 80, subcommand_required = true)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, env = "DEWPOINT_AGENT_CONFIG", default_value = crate::config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// Print JSON instead of tables and sentences.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon.
+    Run(RunArgs),
+    /// How this host is: daemon, coordinator, journal, what is unfinished.
+    Status,
+    /// The VMs of this host.
+    Vms,
+    /// The newest events of this host.
+    Events(EventsArgs),
+    /// One event.
+    #[command(subcommand)]
+    Event(EventCommand),
+    /// Carry out an event from a TOML or JSON file, without a coordinator.
+    Submit(SubmitArgs),
+    /// Check the configuration and print it with every default.
+    CheckConfig,
+    /// Print this host's id.
+    HostId,
+    /// Print the completion script of a shell.
+    #[command(hide = true)]
+    Completion {
+        /// bash, zsh or fish.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// An existing folder.
+        folder: PathBuf,
+    },
+}
+
+/// How the daemon is run.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Speak to a coordinator beyond this machine without encryption.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Written, whole, once the daemon is ready; for supervisors without systemd.
+    #[arg(long, value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Which events are listed.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Of this VM alone.
+    #[arg(long)]
+    pub vm: Option<VmId>,
+    /// Unfinished ones alone.
+    #[arg(long)]
+    pub unfinished: bool,
+    /// How many, at most 1000.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
+/// What to do with one event.
+#[derive(Debug, Subcommand)]
+pub enum EventCommand {
+    /// All that the journal has of it: each step, how long it took, how it ended.
+    Show {
+        /// The event's id.
+        id: EventId,
+    },
+}
+
+/// What is submitted.
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// The event: TOML, or JSON when it ends in `.json`.
+    pub file: PathBuf,
+    /// Return once it is journaled.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait for its end.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
+    pub timeout: std::time::Duration,
+}

@@ -1,0 +1,106 @@
+//! The commands, one file for each that has more than a few lines.
+
+mod events;
+mod status;
+mod submit;
+mod vms;
+
+use std::path::Path;
+
+use clap::CommandFactory;
+use dewpoint_proto::cause::{Cause, Reason};
+use serde_json::json;
+
+use super::cli::{Cli, Command, EventCommand};
+use super::print::{self, Form};
+use crate::config::Config;
+use crate::identity;
+use crate::journal::Reader;
+
+/// Carries out a command, all but `run`.
+///
+/// # Errors
+/// A cause; its reason decides the exit status.
+pub async fn carry_out(cli: Cli) -> Result<(), Cause> {
+    let form = if cli.json { Form::Json } else { Form::Text };
+    match cli.command {
+        // These need no configuration.
+        Command::Completion { shell } => completion(shell),
+        Command::Man { folder } => man(&folder),
+        Command::CheckConfig => check_config(&cli.config, form),
+        command => with_config(command, &Config::read(&cli.config)?, form).await,
+    }
+}
+
+async fn with_config(command: Command, config: &Config, form: Form) -> Result<(), Cause> {
+    match command {
+        Command::Status => status::show(config, form).await,
+        Command::Vms => vms::list(config, form).await,
+        Command::Events(args) => events::list(&reader(config)?, &args, form),
+        Command::Event(EventCommand::Show { id }) => events::show(&reader(config)?, id, form),
+        Command::Submit(args) => submit::submit(config, &args, form).await,
+        Command::HostId => host_id(config, form),
+        Command::Run(_) | Command::Completion { .. } | Command::Man { .. } | Command::CheckConfig => {
+            Err(Cause::new(Reason::Internal, "this command is carried out elsewhere"))
+        }
+    }
+}
+
+/// The exit status that a cause becomes.
+#[must_use]
+pub fn exit_status(cause: &Cause) -> u8 {
+    match cause.reason.code() {
+        tonic::Code::Unavailable => 3,
+        tonic::Code::InvalidArgument
+        | tonic::Code::NotFound
+        | tonic::Code::AlreadyExists
+        | tonic::Code::FailedPrecondition
+        | tonic::Code::ResourceExhausted
+        | tonic::Code::Unimplemented => 4,
+        _ => 1,
+    }
+}
+
+fn reader(config: &Config) -> Result<Reader, Cause> {
+    Reader::open(&config.data_dir.join("agent.db")).map_err(Cause::from)
+}
+
+fn check_config(path: &Path, form: Form) -> Result<(), Cause> {
+    let config = Config::read(path)?;
+    match form {
+        Form::Json => print::json(&config)?,
+        Form::Text => {
+            let text = toml::to_string(&config).map_err(|error| Cause::new(Reason::Internal, error.to_string()))?;
+            print::out(format_args!("# {}: good. With every default:\n{text}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn host_id(config: &Config, form: Form) -> Result<(), Cause> {
+    let identity = identity::read(&config.data_dir)?.ok_or_else(|| {
+        Cause::new(Reason::HostNotFound, format!("{} has no host-id yet", config.data_dir.display()))
+            .advise("it is made when the agent first starts")
+    })?;
+    match form {
+        Form::Json => print::json(&json!({ "host_id": identity.host_id, "product_uuid": identity.product_uuid })),
+        Form::Text => {
+            print::out(identity.host_id);
+            Ok(())
+        }
+    }
+}
+
+fn completion(shell: clap_complete::Shell) -> Result<(), Cause> {
+    let mut command = Cli::command();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "dewpoint-agent", &mut script);
+    print::out(String::from_utf8_lossy(&script));
+    Ok(())
+}
+
+fn man(folder: &Path) -> Result<(), Cause> {
+    clap_mangen::generate_to(Cli::command(), folder).map_err(|error| {
+        Cause::new(Reason::StorageError, format!("{}: {error}", folder.display())).advise("name an existing folder")
+    })
+}

@@ -1,0 +1,76 @@
+//! How the commands speak: tables that fit 80 columns for people, JSON for programs, errors with the next step.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use dewpoint_proto::cause::Cause;
+use dewpoint_proto::time::Millis;
+use serde::Serialize;
+
+/// Whether people or programs read what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Tables and sentences.
+    Text,
+    /// One JSON document, or a line each for what goes on.
+    Json,
+}
+
+/// An empty table without borders.
+#[must_use]
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // Narrower than 80 only where the terminal is; wider where nobody's terminal would wrap.
+    if !std::io::stdout().is_terminal() {
+        table.set_width(80);
+    }
+    table.set_header(header.iter().map(|title| title.to_uppercase()));
+    table
+}
+
+/// Prints to stdout; a reader that has gone away is no error.
+pub fn out(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Prints a JSON document.
+///
+/// # Errors
+/// When a value cannot be put into JSON: a bug.
+pub fn json(value: &impl Serialize) -> Result<(), Cause> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Cause::new(dewpoint_proto::cause::Reason::Internal, error.to_string()))?;
+    out(text);
+    Ok(())
+}
+
+/// Prints an error to stderr, with the next thing to do.
+pub fn error(cause: &Cause, form: Form) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = match form {
+        Form::Json => writeln!(stderr, "{}", serde_json::json!({ "error": cause })),
+        Form::Text if cause.advice.is_empty() => writeln!(stderr, "error: {} ({})", cause.text, cause.reason),
+        Form::Text => writeln!(stderr, "error: {} ({})\n  next: {}", cause.text, cause.reason, cause.advice),
+    };
+}
+
+/// A point in time as people read it: local time, seconds.
+#[must_use]
+pub fn when(at: Millis) -> String {
+    jiff::Timestamp::from_millisecond(at.0)
+        .map(|at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string())
+        .unwrap_or_else(|_| "-".to_owned())
+}
+
+/// A duration as people read it, in two figures.
+#[must_use]
+pub fn span(span: Duration) -> String {
+    match span.as_millis() {
+        0..1000 => format!("{} ms", span.as_millis()),
+        1000..120_000 => format!("{:.1} s", span.as_secs_f64()),
+        120_000..7_200_000 => format!("{} min", span.as_secs() / 60),
+        _ => format!("{} h", span.as_secs() / 3600),
+    }
+}

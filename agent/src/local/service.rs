@@ -1,0 +1,179 @@
+//! The Unix socket's service: submitting on the spot, and watching live.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::event::Body;
+use dewpoint_proto::ids::EventId;
+use dewpoint_proto::status::to_status;
+use dewpoint_proto::wire::local::{
+    StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, WatchRequest, WatchResponse,
+    local_server::Local,
+};
+use futures::Stream;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::journal::stage::Stage;
+use crate::journal::{Admission, Admitted, Change, Delivery, Journal, Origin, Payload};
+use crate::report::progress::ProgressBoard;
+
+/// How long a submitted event may wait for a place in the executor's queue. It is journaled by then.
+const HAND_ON: Duration = Duration::from_secs(5);
+/// Messages that may wait for a slow watcher; past that it is told the newest state only.
+const WATCH_QUEUE: usize = 64;
+
+/// What only the running daemon knows.
+#[async_trait]
+pub trait Live: Send + Sync + 'static {
+    /// How it is now.
+    async fn status(&self) -> StatusResponse;
+}
+
+/// The service behind the socket.
+pub struct LocalService {
+    /// Where submitted events are journaled.
+    pub journal: Journal,
+    /// Where accepted ones go.
+    pub admitted: Admitted,
+    /// Where running ones stand.
+    pub board: ProgressBoard,
+    /// How the daemon is.
+    pub live: Arc<dyn Live>,
+}
+
+type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+#[async_trait]
+impl Local for LocalService {
+    type WatchStream = WatchStream;
+
+    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
+        self.submitted(request.into_inner()).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<WatchStream>, Status> {
+        let event = match request.into_inner().event_id.as_str() {
+            "" => None,
+            id => Some(id.parse().map_err(to_status)?),
+        };
+        let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
+        let watch = Watch { event, journal: self.journal.clone(), board: self.board.clone(), sender };
+        tokio::spawn(watch.run());
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(self.live.status().await))
+    }
+}
+
+impl LocalService {
+    async fn submitted(&self, request: SubmitRequest) -> Result<SubmitResponse, Cause> {
+        let body = Body::decode(request.event)?;
+        let event_id = body.event().id.to_string();
+        let delivery = Delivery { origin: Origin::Local, payload: Payload::Event(body) };
+        let answer = SubmitResponse { event_id, generation: 0, refused: None, seen: false };
+        match self.journal.admit(delivery).await.map_err(Cause::from)? {
+            Admission::Refused(cause) => Ok(SubmitResponse { refused: Some(cause.into()), ..answer }),
+            Admission::Seen(_) => Ok(SubmitResponse { seen: true, ..answer }),
+            Admission::New(proof) => {
+                let generation = proof.generation().0;
+                // Journaled already: if the executor takes it no more, the next start does.
+                match tokio::time::timeout(HAND_ON, self.admitted.send(proof)).await {
+                    Ok(Ok(())) => Ok(SubmitResponse { generation, ..answer }),
+                    Ok(Err(_)) | Err(_) => Err(Cause::new(Reason::TooBusy, "the event is journaled, and waits")
+                        .advise("it is carried out when running events end, or at the agent's next start")),
+                }
+            }
+        }
+    }
+}
+
+/// One watcher.
+struct Watch {
+    event: Option<EventId>,
+    journal: Journal,
+    board: ProgressBoard,
+    sender: mpsc::Sender<Result<WatchResponse, Status>>,
+}
+
+impl Watch {
+    /// Where it stands now, then every change, until the watcher goes or its one event has ended.
+    async fn run(self) {
+        let mut changes = self.journal.changes();
+        let mut progress = self.board.changes();
+        if self.now().await.is_none() {
+            return;
+        }
+        loop {
+            let going = tokio::select! {
+                () = self.sender.closed() => None,
+                change = changes.recv() => match change {
+                    Ok(change) => self.changed(&change).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.now().await,
+                    Err(broadcast::error::RecvError::Closed) => None,
+                },
+                changed = progress.changed() => match changed {
+                    Ok(()) => self.progressed().await,
+                    Err(_) => None,
+                },
+            };
+            if going.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn concerns(&self, event: EventId) -> bool {
+        self.event.is_none_or(|wanted| wanted == event)
+    }
+
+    /// The one event as its row has it; `None` once it has ended.
+    async fn now(&self) -> Option<()> {
+        let Some(event) = self.event else { return Some(()) };
+        let (row, _) = self.journal.event(event).await.ok().flatten()?;
+        let ended = row.outcome.is_some();
+        self.tell(event, row.stage, row.outcome.map(Into::into)).await?;
+        (!ended).then_some(())
+    }
+
+    async fn changed(&self, change: &Change) -> Option<()> {
+        if !self.concerns(change.event) {
+            return Some(());
+        }
+        let outcome = match &change.stage {
+            Stage::Finished(outcome) | Stage::Reported(outcome) => Some(outcome.clone()),
+            Stage::Accepted | Stage::Running | Stage::Undoing => None,
+        };
+        let ended = outcome.is_some() && self.event.is_some();
+        self.tell(change.event, change.stage.name().to_owned(), outcome.map(Into::into)).await?;
+        (!ended).then_some(())
+    }
+
+    async fn progressed(&self) -> Option<()> {
+        for (event, progress) in self.board.all() {
+            if self.concerns(event) {
+                let message = WatchResponse { progress: Some(progress.into()), ..WatchResponse::default() };
+                self.sender.send(Ok(message)).await.ok()?;
+            }
+        }
+        Some(())
+    }
+
+    async fn tell(
+        &self,
+        event: EventId,
+        stage: String,
+        outcome: Option<dewpoint_proto::wire::event::Outcome>,
+    ) -> Option<()> {
+        let named = dewpoint_proto::wire::event::Progress { event_id: event.to_string(), ..Default::default() };
+        let progress = self.board.all().remove(&event).map_or(named, Into::into);
+        let message = WatchResponse { progress: Some(progress), stage, outcome };
+        self.sender.send(Ok(message)).await.ok()
+    }
+}
