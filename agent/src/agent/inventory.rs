@@ -46,12 +46,12 @@ impl Inventory for Host {
     async fn capacity(&self) -> wire::Capacity {
         let space = self.storage.space().await.ok();
         let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-        let system = System::new_with_specifics(memory);
+        let system = System::new_with_specifics(memory).ok();
         let cpus = std::thread::available_parallelism().map_or(0, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
         wire::Capacity {
             cpus,
-            memory_bytes: system.total_memory(),
-            memory_available_bytes: system.available_memory(),
+            memory_bytes: system.as_ref().map_or(0, System::total_memory),
+            memory_available_bytes: system.as_ref().map_or(0, System::available_memory),
             disk_bytes: space.map_or(0, |space| space.total),
             disk_free_bytes: space.map_or(0, |space| space.free),
             cpu_arch: std::env::consts::ARCH.to_owned(),

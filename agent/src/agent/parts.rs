@@ -34,7 +34,7 @@ use crate::link::{self, Link};
 use crate::local::cli::RunArgs;
 use crate::local::service::LocalService;
 use crate::local::socket;
-use crate::network::nft::Nft;
+use crate::network::nft::{Nft, NftSettings};
 use crate::report::Inventory;
 use crate::report::progress::ProgressBoard;
 use crate::storage::{self, Files};
@@ -197,7 +197,7 @@ fn effects(config: &Config, files: &Files) -> Result<Effects, Cause> {
     Ok(Effects {
         hypervisor: Arc::new(libvirt(config)?),
         storage: Arc::new(files.clone()),
-        shield: Arc::new(Nft::new(&config.network.nft_table)?),
+        shield: Arc::new(Nft::new(NftSettings { table: config.network.nft_table.clone(), ..NftSettings::default() })),
     })
 }
 
