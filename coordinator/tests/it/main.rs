@@ -1,0 +1,7 @@
+//! The coordinator as a process of its own.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod daemon;
+mod process;
+mod sigkill;

@@ -1,0 +1,173 @@
+//! Promise 1 on the real process: what the coordinator said is on disk, whenever it is killed.
+
+/// The scripted agent of the crate's own tests.
+#[path = "../../src/testing/agent.rs"]
+#[expect(dead_code, reason = "the crate's own tests use all of it")]
+mod agent;
+
+use dewpoint_proto::ids::EventId;
+use dewpoint_proto::wire::fleet;
+use sha2::{Digest, Sha256};
+use tonic::transport::Channel;
+
+use crate::process::{BOUND, Daemon};
+use agent::Agent;
+
+struct Coordinator {
+    folder: tempfile::TempDir,
+    daemon: Option<Daemon>,
+    images_url: String,
+    channel: Channel,
+}
+
+impl Coordinator {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (daemon, ready) = Daemon::start(folder.path());
+        let (channel, images_url) = addresses(&ready);
+        Self { folder, daemon: Some(daemon), images_url, channel }
+    }
+
+    /// SIGKILL, and a new one on the same data.
+    fn kill_and_open(&mut self) {
+        self.daemon = None;
+        let (daemon, ready) = Daemon::start(self.folder.path());
+        self.daemon = Some(daemon);
+        (self.channel, self.images_url) = addresses(&ready);
+    }
+
+    fn vms(&self) -> fleet::vms_client::VmsClient<Channel> {
+        fleet::vms_client::VmsClient::new(self.channel.clone())
+    }
+
+    async fn image(&self) {
+        let bytes = vec![0x5a; 2 << 20];
+        let digest = hex::encode(Sha256::digest(&bytes));
+        let url = format!("{}/images/{digest}", self.images_url);
+        assert!(reqwest::Client::new().put(url).body(bytes).send().await.unwrap().status().is_success());
+        let mut images = fleet::images_client::ImagesClient::new(self.channel.clone());
+        images.add_image(fleet::AddImageRequest { name: "tiny".into(), digest }).await.unwrap();
+    }
+
+    async fn event(&self, id: &str) -> fleet::EventRecord {
+        let mut events = fleet::events_client::EventsClient::new(self.channel.clone());
+        events.get_event(fleet::GetEventRequest { event_id: id.into() }).await.unwrap().into_inner()
+    }
+
+    async fn wait_for_stage(&self, id: &str, stage: &str) {
+        let request = fleet::WatchEventsRequest { event_id: id.into(), ..Default::default() };
+        let mut events = fleet::events_client::EventsClient::new(self.channel.clone());
+        let mut watch = events.watch_events(request).await.unwrap().into_inner();
+        let found = async {
+            while let Some(item) = watch.message().await.unwrap() {
+                if item.event.is_some_and(|event| event.stage == stage) {
+                    return;
+                }
+            }
+            panic!("the watch ended");
+        };
+        tokio::time::timeout(BOUND, found).await.expect(stage);
+    }
+
+    async fn wait_for_host(&self, agent: &Agent, wanted: impl Fn(&fleet::Host) -> bool) -> fleet::Host {
+        let looking = async {
+            loop {
+                let mut hosts = fleet::hosts_client::HostsClient::new(self.channel.clone());
+                let request = fleet::GetHostRequest { host: agent.host.to_string() };
+                match hosts.get_host(request).await {
+                    Ok(host) if wanted(host.get_ref()) => return host.into_inner(),
+                    _ => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, looking).await.expect("the host is not as wanted")
+    }
+}
+
+fn addresses(ready: &serde_json::Value) -> (Channel, String) {
+    let url = |key: &str| format!("http://{}", ready[key].as_str().unwrap());
+    (Channel::from_shared(url("grpc")).unwrap().connect_lazy(), url("images"))
+}
+
+fn create(id: EventId, name: &str) -> fleet::CreateVmRequest {
+    fleet::CreateVmRequest {
+        options: Some(fleet::EventOptions { event_id: id.to_string(), ..Default::default() }),
+        name: name.into(),
+        vcpus: 1,
+        memory_bytes: 64 << 20,
+        image: "tiny".into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn killed_at_each_transition_of_an_event_it_goes_on_from_there() {
+    let mut coordinator = Coordinator::start();
+    coordinator.image().await;
+    let mut agent = Agent::new();
+    let (link, _) = agent.connect(&coordinator).await;
+    let id = EventId::fresh();
+    let created = coordinator.vms().create_vm(create(id, "web")).await.unwrap().into_inner();
+    drop(link);
+    coordinator.kill_and_open();
+
+    let again = coordinator.vms().create_vm(create(id, "web")).await.unwrap().into_inner();
+    assert_eq!((again.stage.as_str(), again.seq, &again.vm_id), ("assigned", 1, &created.vm_id));
+    let (mut link, _) = agent.connect(&coordinator).await;
+    let deliver = link.deliver().await;
+    coordinator.kill_and_open();
+
+    let (mut link, _) = agent.connect(&coordinator).await;
+    assert_eq!(link.deliver().await.event, deliver.event, "not accepted: delivered again");
+    agent.journal(&deliver);
+    link.accept(1).await;
+    coordinator.wait_for_stage(&created.event_id, "accepted").await;
+    coordinator.kill_and_open();
+
+    assert_eq!(coordinator.event(&created.event_id).await.stage, "accepted");
+    let (mut link, _) = agent.connect(&coordinator).await;
+    let report = agent.succeeded(&deliver);
+    link.report(report.clone()).await;
+    assert_eq!(link.ack().await, 1);
+    coordinator.kill_and_open();
+
+    let (mut link, welcome) = agent.connect(&coordinator).await;
+    assert_eq!(welcome.reports_acked, 1, "acknowledged is stored");
+    link.report(report).await;
+    assert_eq!(link.ack().await, 1);
+    assert_eq!(coordinator.event(&created.event_id).await.stage, "succeeded");
+    link.is_quiet().await;
+}
+
+#[tokio::test]
+async fn whatever_was_answered_is_there_and_what_was_not_can_be_asked_again() {
+    let mut coordinator = Coordinator::start();
+    coordinator.image().await;
+    let agent = Agent::new();
+    let mut asked = Vec::new();
+    for round in 0..3 {
+        let (_link, _) = agent.connect(&coordinator).await;
+        let requests: Vec<_> = (0..8).map(|n| create(EventId::fresh(), &format!("vm-{round}-{n}"))).collect();
+        let first_answered = {
+            let answers = requests.iter().map(|request| {
+                let mut vms = coordinator.vms();
+                Box::pin(async move { vms.create_vm(request.clone()).await })
+            });
+            // Killed while the others are under way.
+            futures::future::select_all(answers).await.0.unwrap().into_inner()
+        };
+        coordinator.kill_and_open();
+        assert_eq!(coordinator.event(&first_answered.event_id).await.seq, first_answered.seq);
+        asked.extend(requests);
+    }
+    let (_link, _) = agent.connect(&coordinator).await;
+    let mut seqs = Vec::new();
+    for request in &asked {
+        seqs.push(coordinator.vms().create_vm(request.clone()).await.unwrap().into_inner().seq);
+    }
+    seqs.sort_unstable();
+    let expected: Vec<_> = (1..=asked.len() as u64).collect();
+    assert_eq!(seqs, expected, "each is there once, without gaps");
+    let host = coordinator.wait_for_host(&agent, |_| true).await;
+    assert_eq!(u64::from(host.vms), expected.len() as u64);
+}
