@@ -98,7 +98,7 @@ impl Libvirt {
         let settings = self.settings.clone();
         let job = Job { name, deadline, ticket: Some(ticket) };
         pool.run(job, move |link| {
-            link.once(call::what(&call), |connect| call::make(connect, &settings, &call))
+            link.once(call::what(&call), |session| call::make(session, &settings, &call))
         })
         .await
     }

@@ -3,15 +3,13 @@
 //! A freeze that failed may still be carried out later by a guest agent that was slow: after any failure the guest is
 //! thawed until its agent says so.
 
-use std::path::Path;
-
 use dewpoint_proto::cause::{Cause, Reason};
 use virt::domain::Domain as Handle;
 use virt::error::Error;
 use virt_sys as sys;
 
 use super::trouble::{Trouble, code, is_wrong_state};
-use super::{Settings, ffi, observe, xml};
+use super::{Settings, ffi, observe};
 use crate::hypervisor::BackupJob;
 
 /// Tries of one call to thaw, each as long as the guest agent's timeout.
@@ -25,15 +23,14 @@ enum Guest {
     Moving,
 }
 
-/// Begins a full backup into an existing qcow2, with frozen file systems if the guest agent answers.
-pub(super) fn begin(handle: &Handle, settings: &Settings, target: &Path) -> Result<(), Trouble> {
-    let xml = xml::backup(target)?;
+/// Begins the backup that the XML says, with frozen file systems if the guest agent answers.
+pub(super) fn begin(handle: &Handle, settings: &Settings, xml: &str) -> Result<(), Trouble> {
     if let BackupJob::Wedged(why) = observe::backup(handle)? {
         return Err(Cause::new(Reason::HypervisorError, why).into());
     }
     forget_last(handle)?;
     let guest = freeze(handle, settings)?;
-    let begun = ffi::begin_backup(handle, &xml);
+    let begun = ffi::begin_backup(handle, xml);
     if guest == Guest::Frozen
         && let Err(trouble) = thaw(handle, settings)
     {

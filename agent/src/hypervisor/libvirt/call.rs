@@ -6,6 +6,7 @@ use virt::connect::Connect;
 use virt::domain::Domain as Handle;
 use virt_sys as sys;
 
+use super::link::Session;
 use super::trouble::{Trouble, code, is_no_domain};
 use super::{Settings, backup, ffi, mark, observe, xml};
 use crate::hypervisor::{Call, DomainSpec, Mark, Seen};
@@ -13,9 +14,10 @@ use crate::hypervisor::{Call, DomainSpec, Mark, Seen};
 type Done = Result<(), Trouble>;
 
 /// Makes a call. An error proves nothing: it may have taken effect, or may yet.
-pub(super) fn make(connect: &Connect, settings: &Settings, call: &Call) -> Done {
+pub(super) fn make(session: &Session, settings: &Settings, call: &Call) -> Done {
+    let connect = &session.connect;
     if let Call::Define(spec) = call {
-        return define(connect, settings, spec);
+        return define(connect, &xml::domain(settings, session.owner()?, spec)?, spec);
     }
     let vm = call.vm();
     let handle = match connect.lookup_domain_by_uuid(vm.0) {
@@ -25,14 +27,16 @@ pub(super) fn make(connect: &Connect, settings: &Settings, call: &Call) -> Done 
     };
     must_be_ours(&handle, vm)?;
     match call {
-        // Handled above, where there is no domain yet.
-        Call::Define(spec) => define(connect, settings, spec),
+        // Made above, as there need be no domain yet.
+        Call::Define(_) => Ok(()),
         Call::Mark(mark) => set_mark(&handle, mark),
         Call::Start(_) => start(&handle),
         Call::PowerOff(_) => Ok(handle.destroy_flags(sys::VIR_DOMAIN_DESTROY_DEFAULT)?),
         Call::AskShutdown(_) => ask_shutdown(&handle, settings),
         Call::Undefine(_) => undefine(&handle),
-        Call::BeginBackup { target, .. } => backup::begin(&handle, settings, target),
+        Call::BeginBackup { target, .. } => {
+            backup::begin(&handle, settings, &xml::backup(session.owner()?, target)?)
+        }
         Call::AbortBackup(_) => backup::abort(&handle),
         Call::Thaw(_) => backup::thaw(&handle, settings),
     }
@@ -53,14 +57,13 @@ pub(super) fn what(call: &Call) -> &'static str {
     }
 }
 
-fn define(connect: &Connect, settings: &Settings, spec: &DomainSpec) -> Done {
-    let xml = xml::domain(settings, spec)?;
+fn define(connect: &Connect, xml: &str, spec: &DomainSpec) -> Done {
     match connect.lookup_domain_by_uuid(spec.mark.vm.0) {
         Ok(handle) => must_be_ours(&handle, spec.mark.vm)?,
         Err(error) if is_no_domain(&error) => {}
         Err(error) => return Err(error.into()),
     }
-    match connect.define_domain_xml(&xml) {
+    match connect.define_domain_xml(xml) {
         Ok(_) => Ok(()),
         // Also the code of other failures: whether the name is taken is seen by looking.
         Err(error) if code(&error) == sys::VIR_ERR_OPERATION_FAILED => {

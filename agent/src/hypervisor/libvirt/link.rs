@@ -1,11 +1,14 @@
 //! A worker's connection to libvirt: opened when first needed, and again when it has broken.
 
+use std::sync::{Arc, OnceLock};
+
 use dewpoint_proto::cause::Cause;
 use virt::connect::Connect;
 use virt::error::Error;
 
 use super::eventloop;
 use super::trouble::{self, Trouble};
+use super::xml::Owner;
 
 /// Seconds between the pings of an idle connection, and how many may go unanswered.
 const KEEPALIVE: (i32, u32) = (5, 3);
@@ -13,23 +16,42 @@ const KEEPALIVE: (i32, u32) = (5, 3);
 /// A connection that is there when asked for.
 pub(super) struct Link {
     uri: String,
-    connect: Option<Connect>,
+    session: Option<Session>,
+}
+
+/// A connection, with what was learnt over it.
+#[derive(Clone)]
+pub(super) struct Session {
+    /// The connection itself.
+    pub connect: Connect,
+    owner: Arc<OnceLock<Owner>>,
+}
+
+impl Session {
+    /// Whether libvirt would change the owners of files; asked once a connection.
+    pub(super) fn owner(&self) -> Result<Owner, Error> {
+        if let Some(owner) = self.owner.get() {
+            return Ok(*owner);
+        }
+        let has_dac = self.connect.capabilities()?.contains("<model>dac</model>");
+        Ok(*self.owner.get_or_init(|| if has_dac { Owner::Kept } else { Owner::NotOurs }))
+    }
 }
 
 impl Link {
     /// Not opened yet.
     pub(super) fn new(uri: String) -> Self {
-        Self { uri, connect: None }
+        Self { uri, session: None }
     }
 
     /// Makes a call that changes something: once, whatever becomes of it.
     pub(super) fn once<T>(
         &mut self,
         what: &str,
-        call: impl FnOnce(&Connect) -> Result<T, Trouble>,
+        call: impl FnOnce(&Session) -> Result<T, Trouble>,
     ) -> Result<T, Cause> {
-        let connect = self.connect()?;
-        let result = call(&connect);
+        let session = self.session()?;
+        let result = call(&session);
         self.judged(what, result)
     }
 
@@ -39,33 +61,28 @@ impl Link {
         what: &str,
         question: impl Fn(&Connect) -> Result<T, Error>,
     ) -> Result<T, Cause> {
-        let connect = self.connect()?;
-        let answer = question(&connect);
-        if answer.is_err() && !is_alive(&connect) {
-            self.connect = None;
-            let connect = self.connect()?;
-            let answer = question(&connect);
-            return self.judged(what, answer.map_err(Trouble::from));
+        let session = self.session()?;
+        let mut answer = question(&session.connect);
+        if answer.is_err() && !is_alive(&session.connect) {
+            answer = question(&self.session()?.connect);
         }
         self.judged(what, answer.map_err(Trouble::from))
     }
 
-    fn connect(&mut self) -> Result<Connect, Cause> {
-        if let Some(connect) = self.connect.as_ref().filter(|connect| is_alive(connect)) {
-            return Ok(connect.clone());
+    fn session(&mut self) -> Result<Session, Cause> {
+        if let Some(session) = self.session.as_ref().filter(|session| is_alive(&session.connect)) {
+            return Ok(session.clone());
         }
-        self.connect = None;
-        let connect = open(&self.uri)?;
-        Ok(self.connect.insert(connect).clone())
+        self.session = None;
+        let session = Session { connect: open(&self.uri)?, owner: Arc::default() };
+        Ok(self.session.insert(session).clone())
     }
 
     /// An error on a broken connection says nothing about the domain.
     fn judged<T>(&mut self, what: &str, result: Result<T, Trouble>) -> Result<T, Cause> {
+        let alive = self.session.as_ref().is_some_and(|session| is_alive(&session.connect));
         result.map_err(|trouble| match trouble {
-            Trouble::Libvirt(error) if !self.connect.as_ref().is_some_and(is_alive) => {
-                self.connect = None;
-                trouble::down(&self.uri, &error)
-            }
+            Trouble::Libvirt(error) if !alive => trouble::down(&self.uri, &error),
             other => other.into_cause(what),
         })
     }

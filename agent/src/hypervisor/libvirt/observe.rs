@@ -14,6 +14,9 @@ use crate::hypervisor::{BackupJob, Control, Domain, Domains, Mark, Seen};
 /// One domain, which may change while being observed: then it is observed again, this often at most.
 const ATTEMPTS: usize = 4;
 
+/// Milliseconds; a question to QEMU takes 5.
+const A_MOMENT: u64 = 50;
+
 /// One domain by its UUID.
 pub(super) fn one(connect: &Connect, vm: VmId) -> Result<Seen<Domain>, Error> {
     match connect.lookup_domain_by_uuid(vm.0) {
@@ -176,13 +179,16 @@ fn mark_of(handle: &Handle, vm: VmId, copy: u32) -> Result<Seen<Mark>, Error> {
     }
 }
 
-/// Idle only when libvirt says so. Asking does not wait for the channel.
+/// Idle only when libvirt says so. Asking does not wait for the channel; a moment's question by somebody else (metrics
+/// ask too) is over when asked again.
 fn control(handle: &Handle) -> Result<Control, Error> {
-    let info = match ffi::control(handle) {
-        Ok(info) => info,
-        Err(error) if super::trouble::is_unsupported(&error) => return Ok(Control::Idle),
-        Err(error) => return Err(error),
-    };
+    let Some(mut info) = control_info(handle)? else { return Ok(Control::Idle) };
+    for _ in 1..ATTEMPTS {
+        if info.state == sys::VIR_DOMAIN_CONTROL_OK || info.millis > A_MOMENT {
+            break;
+        }
+        info = control_info(handle)?.unwrap_or(info);
+    }
     Ok(match info.state {
         sys::VIR_DOMAIN_CONTROL_OK => Control::Idle,
         sys::VIR_DOMAIN_CONTROL_JOB => Control::Busy(format!("a job holds it, for {} ms now", info.millis)),
@@ -191,6 +197,15 @@ fn control(handle: &Handle) -> Result<Control, Error> {
         }
         other => Control::Busy(format!("its control channel is broken (libvirt's control state {other})")),
     })
+}
+
+/// None: this driver has no control channels.
+fn control_info(handle: &Handle) -> Result<Option<ffi::ControlInfo>, Error> {
+    match ffi::control(handle) {
+        Ok(info) => Ok(Some(info)),
+        Err(error) if super::trouble::is_unsupported(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn power_of(state: u32, reason: u32) -> (Power, String) {

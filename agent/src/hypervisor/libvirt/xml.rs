@@ -20,6 +20,16 @@ type Written = io::Result<()>;
 /// Seconds between the guest's balloon statistics.
 const BALLOON_PERIOD: &str = "10";
 
+/// Who decides on a file's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// libvirt would change it (it has the `dac` security model), and is told not to: a host that crashes while a VM
+    /// runs would never change it back.
+    Kept,
+    /// This libvirt changes none, and refuses to be told so.
+    NotOurs,
+}
+
 /// The domain's name: the VM's, for people, and the end of its id, so that two VMs of one name fit on a host.
 pub(super) fn domain_name(name: &str, vm: VmId) -> String {
     let id = vm.0.simple().to_string();
@@ -30,16 +40,16 @@ pub(super) fn domain_name(name: &str, vm: VmId) -> String {
 ///
 /// # Errors
 /// `INVALID` for text that XML cannot carry, and for a path that is not absolute.
-pub(super) fn domain(settings: &Settings, spec: &DomainSpec) -> Result<String, Cause> {
+pub(super) fn domain(settings: &Settings, owner: Owner, spec: &DomainSpec) -> Result<String, Cause> {
     check(spec)?;
-    written(|xml| write_domain(xml, settings, spec))
+    written(|xml| write_domain(xml, settings, owner, spec))
 }
 
 /// A full backup of the disk into an existing qcow2.
 ///
 /// # Errors
 /// `INVALID`, as for a domain.
-pub(super) fn backup(target: &Path) -> Result<String, Cause> {
+pub(super) fn backup(owner: Owner, target: &Path) -> Result<String, Cause> {
     check_path(target)?;
     written(|xml| {
         xml.create_element("domainbackup").with_attribute(("mode", "push")).write_inner_content(|xml| {
@@ -47,7 +57,7 @@ pub(super) fn backup(target: &Path) -> Result<String, Cause> {
                 xml.create_element("disk")
                     .with_attributes([("name", "vda"), ("backup", "yes"), ("type", "file")])
                     .write_inner_content(|xml| {
-                        file_element(xml, "target", target)?;
+                        file_element(xml, owner, ("target", target))?;
                         empty(xml, "driver", &[("type", "qcow2")])
                     })?;
                 empty(xml, "disk", &[("name", "vdb"), ("backup", "no")])
@@ -67,7 +77,7 @@ fn written(write: impl FnOnce(&mut Xml) -> Written) -> Result<String, Cause> {
     String::from_utf8(xml.into_inner()).map_err(|error| bug(&error))
 }
 
-fn write_domain(xml: &mut Xml, settings: &Settings, spec: &DomainSpec) -> Written {
+fn write_domain(xml: &mut Xml, settings: &Settings, owner: Owner, spec: &DomainSpec) -> Written {
     xml.create_element("domain").with_attribute(("type", settings.virt_type.as_str())).write_inner_content(
         |xml| {
             text(xml, "name", &domain_name(&spec.name, spec.mark.vm))?;
@@ -84,7 +94,7 @@ fn write_domain(xml: &mut Xml, settings: &Settings, spec: &DomainSpec) -> Writte
             text(xml, "on_poweroff", "destroy")?;
             text(xml, "on_reboot", "restart")?;
             text(xml, "on_crash", "destroy")?;
-            xml.create_element("devices").write_inner_content(|xml| write_devices(xml, spec))?;
+            xml.create_element("devices").write_inner_content(|xml| write_devices(xml, owner, spec))?;
             Ok(())
         },
     )?;
@@ -127,9 +137,9 @@ fn write_machine(xml: &mut Xml, settings: &Settings) -> Written {
     empty(xml, "clock", &[("offset", "utc")])
 }
 
-fn write_devices(xml: &mut Xml, spec: &DomainSpec) -> Written {
-    write_disk(xml, spec)?;
-    write_seed(xml, &spec.seed)?;
+fn write_devices(xml: &mut Xml, owner: Owner, spec: &DomainSpec) -> Written {
+    write_disk(xml, owner, spec)?;
+    write_seed(xml, owner, &spec.seed)?;
     spec.nics.iter().try_for_each(|nic| write_nic(xml, nic))?;
     write_serial(xml, &spec.console_log)?;
     xml.create_element("channel").with_attribute(("type", "unix")).write_inner_content(|xml| {
@@ -150,37 +160,37 @@ fn write_devices(xml: &mut Xml, spec: &DomainSpec) -> Written {
     Ok(())
 }
 
-fn write_disk(xml: &mut Xml, spec: &DomainSpec) -> Written {
+fn write_disk(xml: &mut Xml, owner: Owner, spec: &DomainSpec) -> Written {
     disk_element(xml, |xml| {
         empty(
             xml,
             "driver",
             &[("name", "qemu"), ("type", DiskFormat::Qcow2.as_str()), ("discard", "unmap")],
         )?;
-        file_element(xml, "source", &spec.disk)?;
-        write_backing(xml, &spec.backing)?;
+        file_element(xml, owner, ("source", &spec.disk))?;
+        write_backing(xml, owner, &spec.backing)?;
         empty(xml, "target", &[("dev", "vda"), ("bus", "virtio")])?;
         empty(xml, "boot", &[("order", "1")])
     })
 }
 
 /// The chain, down to an empty element that says where it ends.
-fn write_backing(xml: &mut Xml, chain: &[BackingFile]) -> Written {
+fn write_backing(xml: &mut Xml, owner: Owner, chain: &[BackingFile]) -> Written {
     let Some((nearest, rest)) = chain.split_first() else {
         return empty(xml, "backingStore", &[]);
     };
     xml.create_element("backingStore").with_attribute(("type", "file")).write_inner_content(|xml| {
         empty(xml, "format", &[("type", nearest.format.as_str())])?;
-        file_element(xml, "source", &nearest.path)?;
-        write_backing(xml, rest)
+        file_element(xml, owner, ("source", &nearest.path))?;
+        write_backing(xml, owner, rest)
     })?;
     Ok(())
 }
 
-fn write_seed(xml: &mut Xml, seed: &Path) -> Written {
+fn write_seed(xml: &mut Xml, owner: Owner, seed: &Path) -> Written {
     disk_element(xml, |xml| {
         empty(xml, "driver", &[("name", "qemu"), ("type", DiskFormat::Raw.as_str())])?;
-        file_element(xml, "source", seed)?;
+        file_element(xml, owner, ("source", seed))?;
         empty(xml, "backingStore", &[])?;
         empty(xml, "target", &[("dev", "vdb"), ("bus", "virtio")])?;
         empty(xml, "readonly", &[])
@@ -194,14 +204,14 @@ fn disk_element(xml: &mut Xml, inner: impl FnOnce(&mut Xml) -> Written) -> Writt
     Ok(())
 }
 
-/// A file whose owner libvirt leaves as it is: a crash of the host would lose it otherwise.
-fn file_element(xml: &mut Xml, name: &str, path: &Path) -> Written {
-    xml.create_element(name).with_attribute(("file", path_text(path))).write_inner_content(keep_owner)?;
+fn file_element(xml: &mut Xml, owner: Owner, (name, path): (&str, &Path)) -> Written {
+    let element = xml.create_element(name).with_attribute(("file", path_text(path)));
+    match owner {
+        Owner::Kept => element
+            .write_inner_content(|xml| empty(xml, "seclabel", &[("model", "dac"), ("relabel", "no")]))?,
+        Owner::NotOurs => element.write_empty()?,
+    };
     Ok(())
-}
-
-fn keep_owner(xml: &mut Xml) -> Written {
-    empty(xml, "seclabel", &[("model", "dac"), ("relabel", "no")])
 }
 
 fn write_nic(xml: &mut Xml, nic: &DomainNic) -> Written {

@@ -7,12 +7,13 @@ use dewpoint_proto::ids::VmId;
 use dewpoint_proto::vm_state::Power;
 
 use super::host::{TestVm, raw, settings, there};
+use crate::hypervisor::libvirt::xml::Owner;
 use crate::hypervisor::libvirt::{Libvirt, mark, xml};
 use crate::hypervisor::{Call, Hypervisor, Mark, Seen};
 
 /// A running domain with the VM's UUID, whose metadata is as given.
 fn running_with(vm: &TestVm, metadata: &str) {
-    let ours = xml::domain(&settings(), &vm.spec).unwrap();
+    let ours = xml::domain(&settings(), Owner::NotOurs, &vm.spec).unwrap();
     let (before, rest) = ours.split_once("<metadata>").unwrap();
     let (_, after) = rest.split_once("</metadata>").unwrap();
     let domain = raw().define_domain_xml(&format!("{before}<metadata>{metadata}</metadata>{after}")).unwrap();
@@ -81,7 +82,7 @@ async fn a_clone_with_another_vms_mark_is_left_alone() {
 async fn a_name_that_another_domain_has_is_refused() {
     let libvirt = Libvirt::new(settings()).unwrap();
     let (vm, other) = (TestVm::new("taken"), TestVm::new("other"));
-    let ours = xml::domain(&settings(), &other.spec).unwrap();
+    let ours = xml::domain(&settings(), Owner::NotOurs, &other.spec).unwrap();
     let name = xml::domain_name("taken", vm.id());
     let theirs = ours.replace(&xml::domain_name("other", other.id()), &name);
     raw().define_domain_xml(&theirs).unwrap();

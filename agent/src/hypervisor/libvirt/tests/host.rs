@@ -1,4 +1,5 @@
-//! A hypervisor of the test's own: `qemu:///embed?root=DIR`. One for the process (libvirt's rule); its VMs are apart.
+//! A hypervisor of the test's own: `qemu:///embed?root=DIR`. One for the process (libvirt's rule, and each connection takes
+//! one of its 20 places for drivers, so run one test a process, as nextest does); its VMs are apart.
 //!
 //! A test that is killed leaves its QEMUs behind: the next run removes those whose owner is dead.
 
@@ -47,11 +48,11 @@ fn started() -> &'static Root {
         let dir = PathBuf::from(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir_all(dir.join("etc")).unwrap();
         // The log daemon of the system is not ours to use; QEMU runs as whoever runs the test.
-        fs::write(
-            dir.join("etc/qemu.conf"),
-            "stdio_handler = \"file\"\nuser = \"root\"\ngroup = \"root\"\nnamespaces = []\ncgroup_controllers = []\n",
-        )
-        .unwrap();
+        let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let conf = format!(
+            "stdio_handler = \"file\"\nuser = \"+{user}\"\ngroup = \"+{group}\"\nnamespaces = []\ncgroup_controllers = []\n"
+        );
+        fs::write(dir.join("etc/qemu.conf"), conf).unwrap();
         guard(&dir);
         eventloop::ensure().unwrap();
         let connect = Connect::open(Some(&uri(&dir))).unwrap();

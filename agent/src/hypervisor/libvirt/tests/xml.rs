@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 use virt::connect::Connect;
 
+use crate::hypervisor::libvirt::xml::Owner;
 use crate::hypervisor::libvirt::{Cpu, Settings, VirtType, mark, xml};
 use crate::hypervisor::{BackingFile, DiskFormat, DomainNic, DomainSpec, Mark, Wanted};
 
@@ -43,14 +44,22 @@ fn spec() -> DomainSpec {
 #[test]
 fn a_domain_reads_as_agreed() {
     let settings = Settings { cpu: Cpu::Named("x86-64-v2".to_owned()), ..Settings::default() };
-    insta::assert_snapshot!("domain", xml::domain(&settings, &spec()).unwrap());
+    insta::assert_snapshot!("domain", xml::domain(&settings, Owner::Kept, &spec()).unwrap());
+}
+
+/// As for a user's own libvirt, which has no `dac` model and refuses one.
+#[test]
+fn owners_are_not_spoken_of_where_libvirt_changes_none() {
+    let settings = Settings::default();
+    assert!(!xml::domain(&settings, Owner::NotOurs, &spec()).unwrap().contains("seclabel"));
+    assert!(!xml::backup(Owner::NotOurs, Path::new("/a")).unwrap().contains("seclabel"));
 }
 
 #[test]
 fn a_backup_reads_as_agreed() {
     insta::assert_snapshot!(
         "backup",
-        xml::backup(Path::new("/var/lib/dewpoint/vms/a/b.snapshot.part")).unwrap()
+        xml::backup(Owner::Kept, Path::new("/var/lib/dewpoint/vms/a/b.snapshot.part")).unwrap()
     );
 }
 
@@ -58,11 +67,12 @@ fn a_backup_reads_as_agreed() {
 fn control_characters_and_relative_paths_are_refused() {
     let settings = Settings::default();
     for name in ["a\0b", "a\nb", "\u{1b}[2J", "\u{ffff}", "\u{85}"] {
-        xml::domain(&settings, &DomainSpec { name: name.to_owned(), ..spec() }).unwrap_err();
-        xml::domain(&settings, &DomainSpec { disk: format!("/a/{name}").into(), ..spec() }).unwrap_err();
+        xml::domain(&settings, Owner::Kept, &DomainSpec { name: name.to_owned(), ..spec() }).unwrap_err();
+        xml::domain(&settings, Owner::Kept, &DomainSpec { disk: format!("/a/{name}").into(), ..spec() })
+            .unwrap_err();
     }
-    xml::domain(&settings, &DomainSpec { seed: "../seed".into(), ..spec() }).unwrap_err();
-    xml::backup(Path::new("relative")).unwrap_err();
+    xml::domain(&settings, Owner::Kept, &DomainSpec { seed: "../seed".into(), ..spec() }).unwrap_err();
+    xml::backup(Owner::Kept, Path::new("relative")).unwrap_err();
 }
 
 #[test]
@@ -105,7 +115,7 @@ proptest! {
     ) {
         let settings = Settings { virt_type: VirtType::Qemu, ..Settings::default() };
         let spec = DomainSpec { name: name.clone(), console_log: format!("/c/{file}").into(), ..spec() };
-        if let Ok(xml) = xml::domain(&settings, &spec) {
+        if let Ok(xml) = xml::domain(&settings, Owner::Kept, &spec) {
             let element = Document::of(&xml);
             prop_assert_eq!(element.text_of("name"), xml::domain_name(&name, spec.mark.vm));
             prop_assert_eq!(element.count("domain"), 1);
@@ -219,7 +229,7 @@ fn libvirt_reads_hostile_names_as_they_are() {
         let settings = Settings { virt_type: VirtType::Qemu, ..Settings::default() };
         let spec = DomainSpec { name: name.to_owned(), ..spec() };
         // The test driver has one type of domain, and no machines.
-        let xml = xml::domain(&settings, &spec)
+        let xml = xml::domain(&settings, Owner::Kept, &spec)
             .unwrap()
             .replace("<domain type=\"qemu\"", "<domain type=\"test\"")
             .replace(" machine=\"q35\"", "");
