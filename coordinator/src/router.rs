@@ -1,8 +1,8 @@
 //! The sessions with agents: one stream a host, over which work is pushed and everything that hosts tell comes back.
 //!
 //! Owns: the map from host to live session, and what is in flight on each. A session is a handshake (hello, claim of
-//! the host's queue under a new term, welcome), then three loops side by side: [`deliver`] pushes the queue,
-//! [`receive`] stores what the host tells and acknowledges it, [`keepalive`] pings. The first to end ends all. Every
+//! the host's queue under a new term, welcome), then three loops side by side: `deliver` pushes the queue,
+//! `receive` stores what the host tells and acknowledges it, `keepalive` pings. The first to end ends all. Every
 //! write is under the session's term. Never: decides where an event stands (the store does), polls for work, or waits
 //! for a peer without a bound.
 
