@@ -50,7 +50,7 @@ pub use rows::{
     Written,
 };
 use stage::Stage;
-use thread::{Access, Job, Outlets, Task, Tx, Writer};
+use thread::{Access, Job, Outlets, Task, Then, Tx, Writer};
 
 use crate::clock::Clock;
 
@@ -153,7 +153,7 @@ impl Journal {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Result<T, JournalError> + Send + 'static,
     {
-        let (job, answer) = Task::job(access, work);
+        let (job, answer) = Task::job(access, work, None);
         self.0.inbox.send(job).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?
     }
@@ -170,21 +170,40 @@ impl Journal {
         Moment::now(self.0.settings.clock.as_ref(), self.0.settings.boot)
     }
 
-    /// Journals a delivery: accepted or refused, both with all that belongs to them.
+    /// Journals a delivery: accepted or refused, both with all that belongs to them. Whoever drops this future before
+    /// its answer leaves an accepted event to the next start; [`Self::offer`] does not.
     ///
     /// # Errors
     /// Anything else than an [`Admission`] must not be acknowledged: `Withheld`, `OutOfOrder`, `SeqTaken`, `Write`.
     pub async fn admit(&self, delivery: Delivery) -> Result<Admission, JournalError> {
-        self.offer(delivery).await?.answer().await
+        self.enqueue(delivery, None).await?.answer().await
     }
 
-    /// Puts a delivery into the journal's queue, behind all that is in it, and does not wait for the disk: for whoever
-    /// has several in order.
+    /// Puts a delivery into the journal's queue, behind all that is in it, and does not wait for the disk. If it is
+    /// accepted it goes to its place at the executor by itself: an event that is on disk is executed, even when
+    /// whoever brought it has gone before the answer.
     ///
     /// # Errors
     /// `Closed`.
-    pub async fn offer(&self, delivery: Delivery) -> Result<Offered, JournalError> {
-        let (job, answer) = Task::job(Access::Admit, move |tx| admit::admit(tx, &delivery));
+    pub async fn offer(
+        &self,
+        delivery: Delivery,
+        place: mpsc::OwnedPermit<Journaled>,
+    ) -> Result<Offered, JournalError> {
+        let hand_on = |admission: &Admission| {
+            if let Admission::New(proof) = admission {
+                place.send(proof.clone());
+            }
+        };
+        self.enqueue(delivery, Some(Box::new(hand_on))).await
+    }
+
+    async fn enqueue(
+        &self,
+        delivery: Delivery,
+        then: Option<Then<Admission>>,
+    ) -> Result<Offered, JournalError> {
+        let (job, answer) = Task::job(Access::Admit, move |tx| admit::admit(tx, &delivery), then);
         self.0.inbox.send(job).await.map_err(|_| JournalError::Closed)?;
         Ok(Offered(answer))
     }

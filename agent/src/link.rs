@@ -10,10 +10,9 @@
 //! ```
 //!
 //! A delivery waits in [`pending`] until the executor has room for it, goes through the journal in the order of seq,
-//! and is acknowledged when it is on disk. The [`admitter`] outlives every session, so that what the journal accepts
-//! while a connection breaks still reaches the executor.
+//! and is acknowledged when it is on disk. The journal itself hands it to the executor, so that what it accepts while a
+//! connection breaks is executed all the same.
 
-mod admitter;
 pub mod backoff;
 pub mod dial;
 #[cfg(test)]
@@ -29,7 +28,7 @@ use std::time::Duration;
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{HostId, Term};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +36,6 @@ use crate::journal::{Admitted, Journal};
 use crate::report::Inventory;
 use crate::report::progress::ProgressBoard;
 use crate::storage::ImageServer;
-use admitter::Admitter;
 use dial::Dial;
 use session::End;
 
@@ -158,24 +156,19 @@ impl Link {
 
     /// Keeps a session up until `stop`, or until journal or executor are gone.
     pub async fn run(self, stop: CancellationToken) {
-        let (deliveries, inbox) = mpsc::channel(pending::MOST);
-        let admitter = tokio::spawn(Admitter::new(self.parts.journal.clone(), inbox).run());
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = self.keep_up(&deliveries) => {}
+            () = self.keep_up() => {}
         }
         self.apart(Some(Cause::new(Reason::Unreachable, "the agent stops")));
-        // What is in the journal's queue still gets its answer, and the executor what was accepted.
-        drop(deliveries);
-        let _ = tokio::time::timeout(self.parts.timing.journal, admitter).await;
     }
 
-    async fn keep_up(&self, deliveries: &mpsc::Sender<admitter::Handover>) {
+    async fn keep_up(&self) {
         let mut attempt = 0;
         loop {
             let since = Instant::now();
-            let end = session::run(self, deliveries).await;
+            let end = session::run(self).await;
             if end == End::NothingLeft {
                 return;
             }

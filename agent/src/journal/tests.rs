@@ -253,6 +253,21 @@ async fn a_coordinator_that_lost_its_claim_moves_nothing() {
     assert_eq!(folder.open().tail().await.unwrap().session, now);
 }
 
+#[tokio::test]
+async fn an_offered_event_reaches_the_executor_though_nobody_waits_for_the_answer() {
+    let folder = Folder::new();
+    let journal = folder.open();
+    let (admitted, mut executor) = mpsc::channel(1);
+    let place = admitted.clone().reserve_owned().await.unwrap();
+    drop(journal.offer(delivery(1, vm(1), create()), place).await.unwrap());
+    assert_eq!(executor.recv().await.unwrap().id(), id(1));
+    // A refused one gives its place back.
+    let place = admitted.clone().reserve_owned().await.unwrap();
+    let answer = journal.offer(delivery(2, vm(1), reboot()), place).await.unwrap().answer().await.unwrap();
+    assert!(matches!(answer, Admission::Refused(_)));
+    assert_eq!(admitted.capacity(), 1);
+}
+
 mod crash;
 mod damage;
 mod disk;

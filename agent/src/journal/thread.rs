@@ -55,10 +55,14 @@ pub(super) trait Job: Send {
     fn settle(self: Box<Self>, group: Result<(), JournalError>);
 }
 
+/// What is done with an answer as soon as it is on disk, whether anyone still waits for it or not.
+pub(super) type Then<T> = Box<dyn FnOnce(&T) + Send>;
+
 /// A [`Job`] made of a closure.
 pub(super) struct Task<T, F> {
     access: Access,
     work: F,
+    then: Option<Then<T>>,
     answer: Option<Result<T, JournalError>>,
     reply: oneshot::Sender<Result<T, JournalError>>,
 }
@@ -69,9 +73,13 @@ where
     F: FnMut(&mut Tx<'_>) -> Result<T, JournalError> + Send + 'static,
 {
     /// The job, and where its answer will come.
-    pub(super) fn job(access: Access, work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T, JournalError>>) {
+    pub(super) fn job(
+        access: Access,
+        work: F,
+        then: Option<Then<T>>,
+    ) -> (Box<dyn Job>, oneshot::Receiver<Result<T, JournalError>>) {
         let (reply, answer) = oneshot::channel();
-        (Box::new(Self { access, work, answer: None, reply }), answer)
+        (Box::new(Self { access, work, then, answer: None, reply }), answer)
     }
 }
 
@@ -101,6 +109,9 @@ where
             (Ok(()), None) => Err(JournalError::Closed),
             (Err(error), _) => Err(error),
         };
+        if let (Ok(answer), Some(then)) = (&answer, self.then) {
+            then(answer);
+        }
         // Whoever asked may have gone; what was written stays written.
         let _ = self.reply.send(answer);
     }

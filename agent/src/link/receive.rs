@@ -7,10 +7,9 @@ use dewpoint_proto::wire::agent as wire;
 use dewpoint_proto::wire::agent::{from_agent, to_agent};
 use dewpoint_proto::wire::event;
 use prost::Message;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::admitter::Handover;
 use super::pending::Put;
 use super::session::{End, Session, Standing};
 use crate::journal::admission::Unreadable;
@@ -72,7 +71,7 @@ impl Session<'_> {
     }
 
     /// Gives the journal what is next, as far as the executor has room: what is accepted has its place.
-    pub(super) fn pump(&mut self, mut place: Option<mpsc::OwnedPermit<Journaled>>) -> Result<(), End> {
+    pub(super) async fn pump(&mut self, mut place: Option<mpsc::OwnedPermit<Journaled>>) -> Result<(), End> {
         while self.wants_place() {
             let place = match place.take() {
                 Some(place) => place,
@@ -83,26 +82,17 @@ impl Session<'_> {
                 },
             };
             let Some((seq, delivery)) = self.pending.next() else { return Ok(()) };
-            let (answer, answered) = oneshot::channel();
-            match self.deliveries.try_send(Handover { delivery, place, answer }) {
-                Ok(()) => self.admitting.push_back(Box::pin(async move {
-                    (seq, answered.await.unwrap_or(Err(JournalError::Closed)))
-                })),
-                // A session before this one left it full: the next heartbeat tries again.
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    self.pending.rewind(seq);
-                    self.withheld = true;
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => return Err(End::NothingLeft),
-            }
+            let offered = self.patient(self.link.parts.journal.offer(delivery, place)).await??;
+            self.admitting.push_back(Box::pin(async move { (seq, offered.answer().await) }));
         }
         Ok(())
     }
 
     /// The journal's answer; answers come in the order of seq.
-    pub(super) fn admitted(&mut self, seq: Seq, answer: Result<(), JournalError>) -> Result<(), End> {
+    pub(super) fn admitted(&mut self, seq: Seq, answer: Result<Admission, JournalError>) -> Result<(), End> {
         match answer {
-            Ok(()) => {
+            Ok(admission) => {
+                note(seq, &admission);
                 self.pending.accept(seq);
                 self.accepted = self.accepted.max(Some(seq));
                 Ok(())
@@ -165,6 +155,17 @@ impl Session<'_> {
                 .advise("check the data folder's disk")
                 .into()
         })
+    }
+}
+
+fn note(seq: Seq, admission: &Admission) {
+    match admission {
+        Admission::New(proof) => {
+            tracing::info!(%seq, event_id = %proof.id(), vm_id = %proof.vm(), kind = %proof.event().kind.name(),
+                generation = %proof.generation(), "accepted");
+        }
+        Admission::Refused(cause) => tracing::info!(%seq, reason = %cause.reason, "refused: {cause}"),
+        Admission::Seen(stage) => tracing::debug!(%seq, stage = stage.name(), "delivered again"),
     }
 }
 

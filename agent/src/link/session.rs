@@ -15,11 +15,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::admitter::Handover;
 use super::heartbeat::{Facts, Told};
 use super::pending::Pending;
 use super::{Link, Phase};
-use crate::journal::{JournalError, Journaled, Tail};
+use crate::journal::{Admission, JournalError, Journaled, Tail};
 use crate::storage::ImageServer;
 
 /// Messages that wait for the connection to take them.
@@ -65,13 +64,12 @@ impl From<JournalError> for End {
 /// A live session.
 pub(super) struct Session<'a> {
     pub(super) link: &'a Link,
-    pub(super) deliveries: &'a mpsc::Sender<Handover>,
     pub(super) out: mpsc::Sender<wire::FromAgent>,
     inbound: Streaming<wire::ToAgent>,
     pub(super) standing: Standing,
     pub(super) pending: Pending,
     /// With the journal, in the order of seq.
-    pub(super) admitting: FuturesOrdered<BoxFuture<'static, (Seq, Result<(), JournalError>)>>,
+    pub(super) admitting: FuturesOrdered<BoxFuture<'static, (Seq, Result<Admission, JournalError>)>>,
     /// Acknowledged next.
     pub(super) accepted: Option<Seq>,
     /// The journal withholds: nothing is tried until it answers a heartbeat's ping well.
@@ -107,7 +105,7 @@ pub(super) struct Reports {
 /// What ended a wait.
 enum Wake {
     Heard(Result<Option<wire::ToAgent>, Status>),
-    Admitted(Seq, Result<(), JournalError>),
+    Admitted(Seq, Result<Admission, JournalError>),
     Place(Option<mpsc::OwnedPermit<Journaled>>),
     ReportsWritten,
     ReportsOverdue,
@@ -120,8 +118,8 @@ enum Wake {
 }
 
 /// Returns with the session's end.
-pub(super) async fn run(link: &Link, deliveries: &mpsc::Sender<Handover>) -> End {
-    let opened = timeout(link.parts.timing.handshake, open(link, deliveries)).await;
+pub(super) async fn run(link: &Link) -> End {
+    let opened = timeout(link.parts.timing.handshake, open(link)).await;
     let mut session = match opened {
         Ok(Ok(session)) => session,
         Ok(Err(end)) => return end,
@@ -142,7 +140,7 @@ pub(super) fn unreachable(text: &str) -> Cause {
         .advise("check the coordinator and the network; the agent dials again by itself")
 }
 
-async fn open<'a>(link: &'a Link, deliveries: &'a mpsc::Sender<Handover>) -> Result<Session<'a>, End> {
+async fn open(link: &Link) -> Result<Session<'_>, End> {
     let tail = link.parts.journal.tail().await?;
     let channel = link.parts.dial.dial().await?;
     let (out, messages) = mpsc::channel(OUTBOUND);
@@ -165,7 +163,6 @@ async fn open<'a>(link: &'a Link, deliveries: &'a mpsc::Sender<Handover>) -> Res
     let now = Instant::now();
     Ok(Session {
         link,
-        deliveries,
         out,
         inbound,
         standing: opening.standing,
@@ -271,7 +268,7 @@ impl Session<'_> {
                 self.receive(message).await?;
             }
             Wake::Admitted(seq, answer) => self.admitted(seq, answer)?,
-            Wake::Place(place) => self.pump(Some(place.ok_or(End::NothingLeft)?))?,
+            Wake::Place(place) => self.pump(Some(place.ok_or(End::NothingLeft)?)).await?,
             Wake::ReportsWritten => self.send_reports().await?,
             Wake::ReportsOverdue => self.resend_reports().await?,
             Wake::ProgressMade => {
@@ -290,7 +287,7 @@ impl Session<'_> {
                 return Err(unreachable("asking again whether this host was reconciled").into());
             }
         }
-        self.pump(None)?;
+        self.pump(None).await?;
         self.send_accepted().await?;
         self.send_window().await
     }

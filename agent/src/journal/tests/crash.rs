@@ -103,7 +103,7 @@ async fn what_waits_together_is_committed_together() {
     };
     let mut offered = Vec::new();
     for seq in 1..=60 {
-        offered.push(journal.offer(delivery(seq, vm(seq.into()), create())).await.unwrap());
+        offered.push(journal.enqueue(delivery(seq, vm(seq.into()), create()), None).await.unwrap());
     }
     tokio::task::spawn_blocking(move || release.send(()).unwrap()).await.unwrap();
     assert!(blocked.await.unwrap().unwrap());
