@@ -8,6 +8,8 @@ pub(crate) mod causes;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod failing;
 pub mod matching;
 pub mod page;
 pub mod record;

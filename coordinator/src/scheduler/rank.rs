@@ -109,10 +109,15 @@ impl Fit<'_> {
             score: f64::from(self.score) / f64::from(SCALE),
             weights: weigh::ALL
                 .iter()
-                .map(|weigher| (weigher.name.to_owned(), weigher.factor * (weigher.weigh)(&self.ask)))
+                .map(|weigher| (weigher.name.to_owned(), short(weigher.factor * (weigher.weigh)(&self.ask))))
                 .collect(),
         }
     }
+}
+
+/// In steps of 1/1024: short when written, and the same when read again.
+fn short(weight: f64) -> f64 {
+    (weight * 1024.0).round() / 1024.0
 }
 
 /// Creates that come together see the same sums: among hosts that are about as good, each takes another.
