@@ -61,6 +61,9 @@ fn meta_data(vm: VmId, spec: &VmSpec) -> Value {
 ///
 /// `gateway4` and `gateway6` rather than `routes`: for ifupdown (Debian 12) cloud-init turns routes into calls of
 /// `route` from net-tools, which its images do not have; netplan calls the gateways deprecated, and takes them.
+/// No address by DHCP or router advertisement: anti-spoofing would drop what the guest sends from one. (cloud-init
+/// 22.4 takes no notice of `accept-ra` when it renders for networkd: a Debian 12 guest still makes itself an address
+/// where a router advertises, beside its static ones.)
 /// `set-name` because the ifupdown renderer needs the interface's name, and only the MAC is known here.
 fn network_config(nics: &[Nic]) -> Value {
     let ethernets: Map<String, Value> =
@@ -74,6 +77,7 @@ fn ethernet(index: usize, nic: &Nic) -> Value {
         "set-name": format!("eth{index}"),
         "dhcp4": false,
         "dhcp6": false,
+        "accept-ra": false,
     });
     let addresses: Vec<String> = nic.addresses.iter().map(ToString::to_string).collect();
     if !addresses.is_empty() {

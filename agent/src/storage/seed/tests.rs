@@ -77,6 +77,7 @@ fn the_network_is_told_in_what_ifupdown_and_netplan_both_take() {
         "set-name": "eth0",
         "dhcp4": false,
         "dhcp6": false,
+        "accept-ra": false,
         "addresses": ["192.0.2.5/24", "2001:db8::5/64"],
         "gateway4": "192.0.2.1",
         "gateway6": "2001:db8::1",
