@@ -86,9 +86,15 @@ impl Executor {
     /// When the journal cannot be read.
     pub async fn recover(&self) -> Result<Vec<Parked>, JournalError> {
         let recovery = self.shared.parts.journal.unfinished().await?;
+        // A lane gets its events at once: a destroy that was accepted before the crash lets nothing before it go on.
+        let mut lanes: HashMap<VmId, Vec<Incoming>> = HashMap::new();
         for event in recovery.events {
-            tracing::info!(event_id = %event.proof.id(), vm_id = %event.proof.vm(), stage = event.stage.name(), "going on");
-            self.hand(event.proof.vm(), Incoming::Old(Box::new(event)));
+            let (event_id, vm_id) = (event.proof.id(), event.proof.vm());
+            tracing::info!(%event_id, %vm_id, stage = event.stage.name(), "going on");
+            lanes.entry(vm_id).or_default().push(Incoming::Old(Box::new(event)));
+        }
+        for (vm, events) in lanes {
+            self.hand(vm, events);
         }
         Ok(recovery.parked)
     }
@@ -102,7 +108,7 @@ impl Executor {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(event) = admitted.recv() => self.hand(event.vm(), Incoming::New(event)),
+                Some(event) = admitted.recv() => self.hand(event.vm(), vec![Incoming::New(event)]),
                 happened = next(&mut events) => match happened {
                     Ok(DomainEvent::Changed(vm, _)) => self.shared.ring(vm),
                     Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => self.shared.ring_all(),
@@ -124,11 +130,11 @@ impl Executor {
         self.shared.doors().keys().copied().collect()
     }
 
-    fn hand(&self, vm: VmId, incoming: Incoming) {
+    fn hand(&self, vm: VmId, incoming: Vec<Incoming>) {
         let mut doors = self.shared.doors();
         let new = !doors.contains_key(&vm);
         let door = doors.entry(vm).or_default();
-        door.waiting.push(incoming);
+        door.waiting.extend(incoming);
         door.bell.notify_one();
         if new {
             let lane = Lane::new(vm, Arc::clone(&self.shared));

@@ -2,5 +2,7 @@
 //! in-memory host and a real journal.
 
 mod cut;
+mod later;
 mod rig;
 mod scenarios;
+mod trouble;

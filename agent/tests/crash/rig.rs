@@ -41,6 +41,7 @@ pub(crate) struct Rig {
     pub(crate) board: ProgressBoard,
     last_seq: Seq,
     generation: Generation,
+    last: Option<Delivery>,
 }
 
 struct Agent {
@@ -72,6 +73,7 @@ impl Rig {
             board: ProgressBoard::default(),
             last_seq: Seq(0),
             generation: Generation(0),
+            last: None,
         };
         rig.start();
         rig
@@ -129,41 +131,53 @@ impl Rig {
 
     /// Delivers an event to the journal, and hands it to the executor if the agent lives.
     pub(crate) fn send(&mut self, vm: VmId, kind: Kind) -> EventId {
+        self.send_until(vm, kind, None)
+    }
+
+    /// The same, with a deadline.
+    pub(crate) fn send_until(&mut self, vm: VmId, kind: Kind, not_after: Option<Millis>) -> EventId {
+        match self.offer_until(vm, kind, not_after) {
+            Admission::New(event) => event.id(),
+            admission => panic!("not taken: {admission:?}"),
+        }
+    }
+
+    /// Delivers an event that may be refused.
+    pub(crate) fn offer(&mut self, vm: VmId, kind: Kind) -> Admission {
+        self.offer_until(vm, kind, None)
+    }
+
+    fn offer_until(&mut self, vm: VmId, kind: Kind, not_after: Option<Millis>) -> Admission {
         self.generation = self.generation.next();
+        self.last_seq = self.last_seq.next();
         let event = Event {
             id: EventId::fresh(),
             vm,
             accepted_at: Millis::now(),
-            not_after: None,
+            not_after,
             retry_of: None,
             note: String::new(),
             kind,
         };
-        let id = event.id;
-        let admission = self.deliver(event, self.generation);
-        assert!(matches!(admission, Admission::New(_)), "{admission:?}");
-        id
+        let origin = Origin::Delivered { seq: self.last_seq, term: Term(1), generation: self.generation };
+        let body = Body::encode(event).expect("it fits");
+        self.last = Some(Delivery { origin, payload: Payload::Event(body) });
+        self.again()
     }
 
-    /// Delivers an event under the next seq.
-    pub(crate) fn deliver(&mut self, event: Event, generation: Generation) -> Admission {
-        self.last_seq = self.last_seq.next();
-        let origin = Origin::Delivered { seq: self.last_seq, term: Term(1), generation };
-        let body = Body::encode(event).expect("it fits");
-        let delivery = Delivery { origin, payload: Payload::Event(body) };
-        match &self.agent {
-            Some(agent) => agent.runtime.block_on(async {
-                let admission = agent.journal.admit(delivery).await.expect("the journal answers");
-                if let Admission::New(event) = &admission {
-                    agent.admitted.send(event.clone()).await.expect("the executor lives");
-                }
-                admission
-            }),
-            None => {
-                let journal = self.open();
-                alone().block_on(journal.admit(delivery)).expect("the journal answers")
+    /// Delivers the last event again.
+    pub(crate) fn again(&self) -> Admission {
+        let delivery = self.last.clone().expect("an event");
+        let Some(agent) = &self.agent else {
+            return alone().block_on(self.open().admit(delivery)).expect("the journal answers");
+        };
+        agent.runtime.block_on(async {
+            let admission = agent.journal.admit(delivery).await.expect("the journal answers");
+            if let Admission::New(event) = &admission {
+                agent.admitted.send(event.clone()).await.expect("the executor lives");
             }
-        }
+            admission
+        })
     }
 
     /// Waits until an event has ended.
@@ -218,6 +232,20 @@ impl Rig {
         };
         let waited = agent.runtime.block_on(async { tokio::time::timeout(PATIENCE, seen).await });
         waited.unwrap_or_else(|_| panic!("never shown: {:?}", self.board.all()));
+    }
+
+    /// Waits until the host is as the predicate says.
+    pub(crate) fn until(&self, wanted: impl Fn(&World) -> bool) {
+        let agent = self.agent.as_ref().expect("the agent lives");
+        let world = self.world.clone();
+        let seen = async {
+            let mut look = tokio::time::interval(Duration::from_millis(1));
+            while !wanted(&world) {
+                look.tick().await;
+            }
+        };
+        let waited = agent.runtime.block_on(async { tokio::time::timeout(PATIENCE, seen).await });
+        waited.unwrap_or_else(|_| panic!("never so: {:#?}", self.world.state()));
     }
 
     /// How many reports of an event there are.
