@@ -3,6 +3,7 @@
 
 mod cut;
 mod later;
+mod random;
 mod rig;
 mod scenarios;
 mod trouble;
