@@ -4,7 +4,6 @@ pub mod apply;
 pub mod executor;
 mod finish;
 pub mod history;
-pub mod inventory;
 mod lane;
 pub mod observed;
 pub mod plan;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dewpoint_agent::execute::plan::mark::run_after_undo;
-use dewpoint_agent::hypervisor::fake::world::{Folder, State};
+use dewpoint_agent::hypervisor::fake::world::{Content, Folder, State};
 use dewpoint_proto::ids::{EventId, RunId, VmId};
 use dewpoint_proto::outcome::Outcome;
 use dewpoint_proto::vm_state::Power;
@@ -98,6 +98,8 @@ fn end_of(rig: &Rig, vm: VmId, event: EventId) -> End {
     let outcome = rig.ended(event);
     let state = rig.world.state();
     assert_eq!(state.wrongs, Vec::<String>::new(), "{:?}", rig.world.fuse().trace());
+    let torn = |content: &Content| *content == Content::Torn;
+    assert!(!state.images.values().chain(state.server.values()).any(torn), "an image is torn");
     let names = Names::new(&state, event);
     let domain = state.domains.get(&vm).map(|domain| {
         assert!(!domain.frozen, "a guest is left frozen");

@@ -1,6 +1,6 @@
 //! A cancel or a destroy at any point of any event: what was begun is undone, or carried through, or cleared away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dewpoint_agent::hypervisor::fake::world::Folder;
 use dewpoint_agent::journal::Admission;
@@ -115,5 +115,7 @@ fn none_wrong(rig: &Rig) -> BTreeMap<&'static str, usize> {
     let state = rig.world.state();
     let frozen = state.domains.values().filter(|domain| domain.frozen).count();
     assert_eq!((state.wrongs.as_slice(), frozen), (&[][..], 0));
+    let runs: BTreeSet<_> = state.runs.iter().map(|(_, run, _)| run).collect();
+    assert_eq!(runs.len(), state.runs.len(), "a run is one power-on: {:?}", state.runs);
     BTreeMap::from([("recycled", state.recycled.len())])
 }

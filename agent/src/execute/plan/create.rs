@@ -33,7 +33,7 @@ pub fn make(question: &Question<'_>, create: &Create) -> Plan {
         return Err(question.give_up(exists("disks of it are there")));
     }
     if let Some(domain) = domain {
-        return Ok(switch_on(question, create, domain));
+        return switch_on(question, create, domain);
     }
     let mut steps = Vec::new();
     if !files.is_some_and(|files| files.disks.contains_key(&id)) {
@@ -51,14 +51,15 @@ pub fn make(question: &Question<'_>, create: &Create) -> Plan {
     Ok(Next::Steps(steps))
 }
 
-/// The domain is defined: on with it, if it is to be.
-fn switch_on(question: &Question<'_>, create: &Create, domain: &Domain) -> Next {
-    match create.power {
+/// The domain is defined: on with it, if it is to be. Its rules are looked at again: a host boot clears them.
+fn switch_on(question: &Question<'_>, create: &Create, domain: &Domain) -> Plan {
+    Ok(match create.power {
         InitialPower::Off => Next::done(),
         InitialPower::On if domain.is_on() => Next::done(),
         InitialPower::On if question.history.done(Step::Start) => Next::noted(WENT_OFF),
+        InitialPower::On if !question.shielded()? => Next::step(Step::SetShield),
         InitialPower::On => Next::step(Step::Start),
-    }
+    })
 }
 
 /// What is wanted of a new VM.
