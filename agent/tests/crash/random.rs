@@ -1,6 +1,6 @@
 //! Random schedules of events, crashes, duplicates, failing and late calls, against a model that knows only how events
-//! ended. The promises are the invariants. A failing schedule is shrunk, printed, and kept in `agent/tests/proptest-regressions`, from where
-//! the next run replays it first. `PROPTEST_CASES` says how many are tried.
+//! ended. The promises are the invariants. A failing schedule is shrunk, printed, and kept in
+//! `agent/tests/proptest-regressions`, from where the next run replays it first. `PROPTEST_CASES` says how many are tried.
 
 use std::collections::{BTreeMap, BTreeSet};
 
