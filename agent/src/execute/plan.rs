@@ -31,7 +31,7 @@ use crate::execute::history::{Aim, History};
 use crate::execute::observed::Needs;
 use crate::execute::step::Step;
 
-pub use question::{Question, Server, Upload};
+pub use question::{Question, Server};
 
 /// What comes next for an event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,15 +50,6 @@ pub enum Server {
     None,
 }
 
-/// Whether a snapshot's image must be put somewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upload<'a> {
-    /// Put it there.
-    To(&'a ImageServer),
-    /// It stays on this host.
-    Keep,
-}
-
 impl Server {
     /// Where it is, if that is known.
     #[must_use]

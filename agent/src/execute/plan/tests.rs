@@ -235,7 +235,7 @@ fn a_create_beside_a_vm_of_another_event_touches_nothing() {
     let undoing = Case::new(create())
         .after(did(Step::MakeDisk))
         .after([undone()])
-        .files(|files| drop(files.disks.insert(NEW, None)));
+        .files(|files| files.disks.extend([(NEW, None)]));
     assert_eq!(undoing.steps(), [Step::RetireDisks]);
 }
 
@@ -300,7 +300,7 @@ fn a_completed_job_is_believed_only_if_its_begin_was_answered() {
     let case = |job: BackupJob| {
         Case::new(snapshot())
             .domain(|domain| domain.backup = job)
-            .files(|files| drop(files.snapshots.insert(NEW, SnapshotFile::Partial)))
+            .files(|files| files.snapshots.extend([(NEW, SnapshotFile::Partial)]))
     };
     let running = || BackupJob::Running { done: 1, total: 2 };
     assert_eq!(case(BackupJob::Completed).after(did(Step::BeginBackup)).steps(), [Step::SealSnapshot]);
