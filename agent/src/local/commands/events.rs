@@ -16,12 +16,13 @@ pub(super) fn list(reader: &Reader, args: &EventsArgs, form: Form) -> Result<(),
     if form == Form::Json {
         return print::json(&rows.iter().map(as_json).collect::<Vec<_>>());
     }
-    let mut table = print::table(&["event", "kind", "stage", "end", "accepted"]);
+    let mut table = print::table(&["event", "kind", "stage", "accepted"]);
     for row in &rows {
-        let end = row.outcome.as_ref().map_or("-", |outcome| outcome.name());
+        // How it ended says more than that it did.
+        let stage = row.outcome.as_ref().map_or(row.stage.as_str(), |outcome| outcome.name());
         let accepted = print::when(row.accepted_at);
         // Without the date's year, so that a whole event id fits into 80 columns beside it.
-        table.add_row([&row.id.to_string(), &row.kind, &row.stage, end, accepted.get(5..16).unwrap_or("-")]);
+        table.add_row([&row.id.to_string(), &row.kind, stage, accepted.get(5..16).unwrap_or("-")]);
     }
     print::out(table);
     Ok(())
