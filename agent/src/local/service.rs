@@ -14,16 +14,17 @@ use dewpoint_proto::wire::local::{
     local_server::Local,
 };
 use futures::Stream;
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::journal::stage::Stage;
-use crate::journal::{Admission, Admitted, Change, Delivery, Journal, Origin, Payload};
+use crate::journal::{Admission, Admitted, Change, Delivery, Journal, Journaled, Origin, Payload};
 use crate::report::progress::ProgressBoard;
 
-/// How long a submitted event may wait for a place in the executor's queue. It is journaled by then.
-const HAND_ON: Duration = Duration::from_secs(5);
+/// How long a submitted event may wait for a place in the executor's queue.
+const PLACE: Duration = Duration::from_secs(5);
 /// Messages that may wait for a slow watcher; past that it is told the newest state only.
 const WATCH_QUEUE: usize = 64;
 
@@ -76,20 +77,25 @@ impl LocalService {
     async fn submitted(&self, request: SubmitRequest) -> Result<SubmitResponse, Cause> {
         let body = Body::decode(request.event)?;
         let event_id = body.event().id.to_string();
+        let place = self.place().await?;
         let delivery = Delivery { origin: Origin::Local, payload: Payload::Event(body) };
+        // From here on a caller that goes away changes nothing: the journal hands on what it accepts.
+        let offered = self.journal.offer(delivery, place).await.map_err(Cause::from)?;
         let answer = SubmitResponse { event_id, generation: 0, refused: None, seen: false };
-        match self.journal.admit(delivery).await.map_err(Cause::from)? {
-            Admission::Refused(cause) => Ok(SubmitResponse { refused: Some(cause.into()), ..answer }),
-            Admission::Seen(_) => Ok(SubmitResponse { seen: true, ..answer }),
-            Admission::New(proof) => {
-                let generation = proof.generation().0;
-                // Journaled already: if the executor takes it no more, the next start does.
-                match tokio::time::timeout(HAND_ON, self.admitted.send(proof)).await {
-                    Ok(Ok(())) => Ok(SubmitResponse { generation, ..answer }),
-                    Ok(Err(_)) | Err(_) => Err(Cause::new(Reason::TooBusy, "the event is journaled, and waits")
-                        .advise("it is carried out when running events end, or at the agent's next start")),
-                }
-            }
+        Ok(match offered.answer().await.map_err(Cause::from)? {
+            Admission::Refused(cause) => SubmitResponse { refused: Some(cause.into()), ..answer },
+            Admission::Seen(_) => SubmitResponse { seen: true, ..answer },
+            Admission::New(proof) => SubmitResponse { generation: proof.generation().0, ..answer },
+        })
+    }
+
+    /// A place in the executor's queue, before anything is journaled.
+    async fn place(&self) -> Result<OwnedPermit<Journaled>, Cause> {
+        match tokio::time::timeout(PLACE, self.admitted.clone().reserve_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) => Err(Cause::new(Reason::TooBusy, "the agent is stopping").advise("submit it again afterwards")),
+            Err(_) => Err(Cause::new(Reason::TooBusy, "the host has as many unfinished events as it takes")
+                .advise("wait for some to end; see `dewpoint-agent events --unfinished`")),
         }
     }
 }
