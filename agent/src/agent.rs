@@ -49,9 +49,13 @@ pub async fn run(config: Config, args: RunArgs) -> Result<(), Cause> {
     let ended = until_told(&mut tasks).await;
     ready::stopping();
     stop.cancel();
-    let drained = tokio::time::timeout(drain + GOODBYE, async { while tasks.join_next().await.is_some() {} }).await;
+    let drained =
+        tokio::time::timeout(drain + GOODBYE, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        tracing::warn!(seconds = drain.as_secs(), "not drained in time; what was in hand goes on at the next start");
+        tracing::warn!(
+            seconds = drain.as_secs(),
+            "not drained in time; what was in hand goes on at the next start"
+        );
     }
     tracing::info!("stopped");
     ended

@@ -26,4 +26,3 @@ pub mod local;
 pub mod network;
 pub mod report;
 pub mod storage;
-pub mod telemetry;

@@ -8,7 +8,7 @@ use dewpoint_agent::config::Config;
 use dewpoint_agent::local::cli::{Cli, Command, RunArgs};
 use dewpoint_agent::local::commands::{carry_out, exit_status};
 use dewpoint_agent::local::print::{self, Form};
-use dewpoint_agent::telemetry;
+use dewpoint_common::telemetry;
 use dewpoint_proto::cause::Cause;
 
 /// `EX_CONFIG` of sysexits.h: the unit does not restart on it.

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use dewpoint_common::units::{Size, Span};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::limits;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::events::EventsConfig;
 use crate::events::liveness::LivenessPolicy;
@@ -303,74 +304,6 @@ fn check_url(url: &str) -> Result<(), Cause> {
 
 fn wrong(key: &str, found: impl std::fmt::Display, advice: &str) -> Cause {
     Cause::new(Reason::Invalid, format!("{key} is `{found}`")).advise(advice).with("key", key)
-}
-
-/// A duration as people write it: `30s`, `5m`, `7d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl Span {
-    /// That many seconds.
-    #[must_use]
-    pub const fn seconds(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
-    }
-}
-
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
-    }
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match humantime::parse_duration(&text) {
-            Ok(span) if !span.is_zero() => Ok(Self(span)),
-            _ => Err(serde::de::Error::custom(format!(
-                "`{}` is not a duration above zero: write it as \"30s\", \"5m\" or \"7d\"",
-                text.escape_debug()
-            ))),
-        }
-    }
-}
-
-/// A number of bytes as people write it: `512MiB`, `2GiB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-const UNITS: [(&str, u64); 5] =
-    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
-impl Serialize for Size {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (unit, factor) =
-            UNITS.into_iter().find(|(_, factor)| self.0.is_multiple_of(*factor)).unwrap_or(("B", 1));
-        serializer.collect_str(&format_args!("{}{unit}", self.0 / factor))
-    }
-}
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let parsed = UNITS.into_iter().find_map(|(unit, factor)| {
-            let number = text.strip_suffix(unit)?.trim_end();
-            number.parse::<u64>().ok()?.checked_mul(factor)
-        });
-        parsed.map(Self).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "`{}` is not a size: write it as \"512MiB\" or \"2GiB\"",
-                text.escape_debug()
-            ))
-        })
-    }
 }
 
 #[cfg(test)]

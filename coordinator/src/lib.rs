@@ -9,7 +9,6 @@ pub mod metrics;
 pub mod router;
 pub mod scheduler;
 pub mod store;
-pub mod telemetry;
 
 #[cfg(test)]
 mod testing;

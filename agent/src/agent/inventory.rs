@@ -40,14 +40,19 @@ impl Inventory for Host {
             return Ok(Vec::new());
         }
         let domains = self.hypervisor.list().await;
-        Ok(rows.iter().filter(|row| row.presence == Presence::There).map(|row| state(row, &domains, as_of)).collect())
+        Ok(rows
+            .iter()
+            .filter(|row| row.presence == Presence::There)
+            .map(|row| state(row, &domains, as_of))
+            .collect())
     }
 
     async fn capacity(&self) -> wire::Capacity {
         let space = self.storage.space().await.ok();
         let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
         let system = System::new_with_specifics(memory).ok();
-        let cpus = std::thread::available_parallelism().map_or(0, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+        let cpus = std::thread::available_parallelism()
+            .map_or(0, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
         wire::Capacity {
             cpus,
             memory_bytes: system.as_ref().map_or(0, System::total_memory),

@@ -112,7 +112,8 @@ impl Parts {
         };
         let settings = settings(&config);
         let upkeep = Upkeep { journal: journal.clone(), files };
-        let local = LocalService { journal: journal.clone(), admitted, board: board.clone(), live: Arc::new(live) };
+        let local =
+            LocalService { journal: journal.clone(), admitted, board: board.clone(), live: Arc::new(live) };
         let executor = Executor::new(executor::Parts { journal, effects, settings, server, hold, board });
         let listener = socket::bind(&config.socket)?;
         Ok(Self { executor, accepted, words, link, local, listener, upkeep, lock })
@@ -197,7 +198,10 @@ fn effects(config: &Config, files: &Files) -> Result<Effects, Cause> {
     Ok(Effects {
         hypervisor: Arc::new(libvirt(config)?),
         storage: Arc::new(files.clone()),
-        shield: Arc::new(Nft::new(NftSettings { table: config.network.nft_table.clone(), ..NftSettings::default() })),
+        shield: Arc::new(Nft::new(NftSettings {
+            table: config.network.nft_table.clone(),
+            ..NftSettings::default()
+        })),
     })
 }
 

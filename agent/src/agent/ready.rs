@@ -12,8 +12,11 @@ pub(super) fn announce(ready_file: Option<&Path>) -> Result<(), Cause> {
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let Some(path) = ready_file else { return Ok(()) };
     write(path).map_err(|error| {
-        Cause::new(Reason::StorageError, format!("the ready file {} cannot be written: {error}", path.display()))
-            .advise("name a path in a folder that exists")
+        Cause::new(
+            Reason::StorageError,
+            format!("the ready file {} cannot be written: {error}", path.display()),
+        )
+        .advise("name a path in a folder that exists")
     })
 }
 

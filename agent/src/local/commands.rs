@@ -70,7 +70,8 @@ fn check_config(path: &Path, form: Form) -> Result<(), Cause> {
     match form {
         Form::Json => print::json(&config)?,
         Form::Text => {
-            let text = toml::to_string(&config).map_err(|error| Cause::new(Reason::Internal, error.to_string()))?;
+            let text =
+                toml::to_string(&config).map_err(|error| Cause::new(Reason::Internal, error.to_string()))?;
             print::out(format_args!("# {}: good. With every default:\n{text}", path.display()));
         }
     }
@@ -83,7 +84,9 @@ fn host_id(config: &Config, form: Form) -> Result<(), Cause> {
             .advise("it is made when the agent first starts")
     })?;
     match form {
-        Form::Json => print::json(&json!({ "host_id": identity.host_id, "product_uuid": identity.product_uuid })),
+        Form::Json => {
+            print::json(&json!({ "host_id": identity.host_id, "product_uuid": identity.product_uuid }))
+        }
         Form::Text => {
             print::out(identity.host_id);
             Ok(())
@@ -101,6 +104,7 @@ fn completion(shell: clap_complete::Shell) -> Result<(), Cause> {
 
 fn man(folder: &Path) -> Result<(), Cause> {
     clap_mangen::generate_to(Cli::command(), folder).map_err(|error| {
-        Cause::new(Reason::StorageError, format!("{}: {error}", folder.display())).advise("name an existing folder")
+        Cause::new(Reason::StorageError, format!("{}: {error}", folder.display()))
+            .advise("name an existing folder")
     })
 }

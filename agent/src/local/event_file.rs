@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dewpoint_common::units::{Size, Span};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{
     Cancel, Create, Destroy, DiskDisposal, Event, InitialPower, Kind, Reboot, RebootManner, Restore,
@@ -29,8 +30,6 @@ use dewpoint_proto::time::Millis;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-
-use crate::config::{Size, Span};
 
 /// A file larger than this is not an event.
 const MOST_BYTES: u64 = 1024 * 1024;

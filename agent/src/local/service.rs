@@ -93,7 +93,9 @@ impl LocalService {
     async fn place(&self) -> Result<OwnedPermit<Journaled>, Cause> {
         match tokio::time::timeout(PLACE, self.admitted.clone().reserve_owned()).await {
             Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) => Err(Cause::new(Reason::TooBusy, "the agent is stopping").advise("submit it again afterwards")),
+            Ok(Err(_)) => {
+                Err(Cause::new(Reason::TooBusy, "the agent is stopping").advise("submit it again afterwards"))
+            }
             Err(_) => Err(Cause::new(Reason::TooBusy, "the host has as many unfinished events as it takes")
                 .advise("wait for some to end; see `dewpoint-agent events --unfinished`")),
         }
@@ -177,7 +179,8 @@ impl Watch {
         stage: String,
         outcome: Option<dewpoint_proto::wire::event::Outcome>,
     ) -> Option<()> {
-        let named = dewpoint_proto::wire::event::Progress { event_id: event.to_string(), ..Default::default() };
+        let named =
+            dewpoint_proto::wire::event::Progress { event_id: event.to_string(), ..Default::default() };
         let progress = self.board.all().remove(&event).map_or(named, Into::into);
         let message = WatchResponse { progress: Some(progress), stage, outcome };
         self.sender.send(Ok(message)).await.ok()

@@ -46,7 +46,8 @@ pub async fn connect(path: &Path) -> Result<LocalClient<Channel>, Cause> {
         async move { UnixStream::connect(to).await.map(TokioIo::new) }
     });
     // The URI names nothing: the connector ignores it.
-    let channel = Endpoint::from_static("http://local").connect_timeout(CONNECT).connect_with_connector(dial).await;
+    let channel =
+        Endpoint::from_static("http://local").connect_timeout(CONNECT).connect_with_connector(dial).await;
     channel.map(LocalClient::new).map_err(|_| {
         Cause::new(Reason::Unreachable, format!("no agent answers at {}", path.display()))
             .advise("start it with `systemctl start dewpoint-agent`, or `dewpoint-agent run`")

@@ -48,7 +48,10 @@ pub(super) fn show(reader: &Reader, id: EventId, form: Form) -> Result<(), Cause
     if let Some(outcome) = &row.outcome {
         print::out(format_args!("end         {}", outcome.name()));
         if let Some(cause) = outcome.cause() {
-            print::out(format_args!("why         {} ({})\nnext        {}", cause.text, cause.reason, cause.advice));
+            print::out(format_args!(
+                "why         {} ({})\nnext        {}",
+                cause.text, cause.reason, cause.advice
+            ));
         }
     }
     let mut table = print::table(&["at", "entry", "after"]);

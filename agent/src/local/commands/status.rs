@@ -39,7 +39,10 @@ pub(super) async fn show(config: &Config, form: Form) -> Result<(), Cause> {
             "unfinished_events": unfinished,
         }));
     }
-    print::out(format_args!("host         {}", host_id.as_deref().unwrap_or("none yet: the agent has never started")));
+    print::out(format_args!(
+        "host         {}",
+        host_id.as_deref().unwrap_or("none yet: the agent has never started")
+    ));
     match &live {
         Ok(live) => text_live(live, config),
         Err(cause) => print::out(format_args!("daemon       down ({})", cause.text)),
@@ -55,7 +58,10 @@ fn text_live(live: &StatusResponse, config: &Config) {
         (Some(url), true) => format!("{url}, term {}", live.term),
         (Some(url), false) => format!("{url}, not connected: {}", live.session_detail),
     };
-    print::out(format_args!("daemon       up since {}", print::when(dewpoint_proto::time::Millis(live.started_at_ms))));
+    print::out(format_args!(
+        "daemon       up since {}",
+        print::when(dewpoint_proto::time::Millis(live.started_at_ms))
+    ));
     print::out(format_args!("coordinator  {coordinator}"));
     let libvirt = if live.libvirt_connected { "connected" } else { "not connected" };
     print::out(format_args!("libvirt      {libvirt}"));
@@ -90,7 +96,8 @@ fn counts(reader: &Reader) -> Result<(usize, usize), Cause> {
 
 async fn live(config: &Config) -> Result<StatusResponse, Cause> {
     let mut client = socket::connect(&config.socket).await?;
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), client.status(StatusRequest {})).await;
+    let answer =
+        tokio::time::timeout(std::time::Duration::from_secs(5), client.status(StatusRequest {})).await;
     match answer {
         Ok(Ok(status)) => Ok(status.into_inner()),
         Ok(Err(status)) => Err(dewpoint_proto::status::from_status(&status)),

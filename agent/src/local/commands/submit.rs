@@ -47,7 +47,9 @@ pub(super) async fn submit(config: &Config, args: &SubmitArgs, form: Form) -> Re
 
 fn told(id: EventId, vm: &str, answer: &SubmitResponse, form: Form) -> Result<(), Cause> {
     if form == Form::Json {
-        return print::json(&json!({ "event_id": id, "vm_id": vm, "generation": answer.generation, "seen": answer.seen }));
+        return print::json(
+            &json!({ "event_id": id, "vm_id": vm, "generation": answer.generation, "seen": answer.seen }),
+        );
     }
     let what = if answer.seen { "was journaled before" } else { "is journaled" };
     print::out(format_args!("event {id} for VM {vm} {what}"));
@@ -67,8 +69,9 @@ async fn ended(client: &mut LocalClient<Channel>, id: EventId, form: Form) -> Re
             return Outcome::try_from(outcome);
         }
     }
-    Err(Cause::new(Reason::Unreachable, "the daemon went away")
-        .advise(format!("the event is journaled, and goes on at the next start; see `dewpoint-agent event show {id}`")))
+    Err(Cause::new(Reason::Unreachable, "the daemon went away").advise(format!(
+        "the event is journaled, and goes on at the next start; see `dewpoint-agent event show {id}`"
+    )))
 }
 
 fn follow(message: &WatchResponse, said: &mut String) {
@@ -113,18 +116,21 @@ fn image(name: &str, data_dir: &Path) -> Result<ImageRef, Cause> {
     })?;
     let cached = data_dir.join("images").join(digest.to_string());
     describe_image(&cached).map_err(|cause| {
-        Cause::new(Reason::ImageNotFound, format!("image {digest} is not in the host's cache: {}", cause.text))
-            .advise("give an absolute path instead")
+        Cause::new(
+            Reason::ImageNotFound,
+            format!("image {digest} is not in the host's cache: {}", cause.text),
+        )
+        .advise("give an absolute path instead")
     })
 }
 
-async fn within<T>(
-    most: Duration,
-    call: impl Future<Output = Result<T, tonic::Status>>,
-) -> Result<T, Cause> {
+async fn within<T>(most: Duration, call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, Cause> {
     match tokio::time::timeout(most, call).await {
         Ok(answer) => answer.map_err(|status| from_status(&status)),
-        Err(_) => Err(Cause::new(Reason::Unreachable, format!("the daemon did not answer within {} s", most.as_secs()))
-            .advise("see `dewpoint-agent status`; the event may have been journaled")),
+        Err(_) => Err(Cause::new(
+            Reason::Unreachable,
+            format!("the daemon did not answer within {} s", most.as_secs()),
+        )
+        .advise("see `dewpoint-agent status`; the event may have been journaled")),
     }
 }

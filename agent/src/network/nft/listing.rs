@@ -87,14 +87,17 @@ impl Listing {
     }
 }
 
-/// `{"concat": [tap, ...]}`, or the same as `val` of an `elem` with a comment.
+/// `{"concat": [tap, ...]}` or the tap alone, or the same as `val` of an `elem` with a comment.
 fn element(set: &'static str, value: &Value) -> Option<Element> {
     let (value, comment) = match value.get("elem") {
         Some(elem) => (elem.get("val")?, elem.get("comment").and_then(Value::as_str).unwrap_or_default()),
         None => (value, ""),
     };
-    let parts = value.get("concat")?.as_array()?;
-    let (tap, rest) = parts.split_first()?;
+    let (tap, rest) = match value.get("concat") {
+        Some(parts) => parts.as_array()?.split_first()?,
+        None if set == "taps" => (value, [].as_slice()),
+        None => return None,
+    };
     let values = rest.iter().map(|part| normal(set, part)).collect::<Option<_>>()?;
     Some(Element { set, tap: tap.as_str()?.to_owned(), values, comment: comment.to_owned() })
 }

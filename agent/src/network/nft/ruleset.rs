@@ -2,15 +2,19 @@
 //!
 //! | set | element | lets through |
 //! |---|---|---|
+//! | `taps` | tap | nothing: what comes from these, and from these alone, is looked at |
 //! | `macs` | tap, MAC | nothing by itself: without it the tap is dumb |
 //! | `arps` | tap, MAC, IPv4 | ARP with that sender |
 //! | `ip4s` | tap, IPv4 | IPv4 from there |
 //! | `ip6s` | tap, IPv6 | IPv6 from there |
 //! | `targets` | tap, IPv6 as a number | neighbour advertisements for that address, and its duplicate detection |
 //!
-//! Everything else from an interface whose name begins with `dp` is dropped: other EtherTypes (so VLAN tags hide
+//! Everything else from such a tap is dropped: other EtherTypes (so VLAN tags hide
 //! nothing), IPv4 from 0.0.0.0 (addresses are static, there is no DHCP), ARP probes, router advertisements, redirects,
 //! and answers of a DHCP server. A NIC without addresses has a MAC and no IP: it can send nothing.
+//!
+//! The taps are listed, not told by their names' prefix, so that the tables of two agents on one machine (a test beside
+//! another, a demo beside a test) never shut each other's guests off. A tap's elements come and go in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -26,11 +30,11 @@ const LINK_LOCAL: &str = "link-local";
 const NONE_YET: &str = "none-yet";
 
 /// A version of the rules: another one is written anew. Comments of rules carry it.
-const VERSION: &str = "dewpoint-1";
+const VERSION: &str = "dewpoint-2";
 
 /// Chain and rule, in order. `guard` is where the bridge enters.
 const RULES: &[(&str, &str)] = &[
-    ("guard", "iifname \"dp*\" goto guest"),
+    ("guard", "iifname @taps goto guest"),
     ("guest", "iifname . ether saddr != @macs drop"),
     // Read from the frame itself, where a VLAN tag shows as its own type.
     ("guest", "ether type != { ip, ip6, arp } drop"),
@@ -62,6 +66,7 @@ const RULES: &[(&str, &str)] = &[
 
 /// Sets and the types of their elements.
 const SETS: &[(&str, &str)] = &[
+    ("taps", "iifname"),
     ("macs", "iifname . ether saddr"),
     ("arps", "iifname . arp saddr ether . arp saddr ip"),
     ("ip4s", "iifname . ip saddr"),
@@ -193,7 +198,8 @@ fn of_tap(rule: &Allowed) -> BTreeSet<Element> {
         comment: comment.to_owned(),
     };
     let mac = rule.mac.to_string();
-    let mut elements = BTreeSet::from([element("macs", vec![mac.clone()], "")]);
+    let mut elements =
+        BTreeSet::from([element("taps", Vec::new(), ""), element("macs", vec![mac.clone()], "")]);
     let add6 = |address: Ipv6Addr, comment: &str| {
         [
             element("ip6s", vec![address.to_string()], comment),
