@@ -10,7 +10,7 @@ use dewpoint_proto::wire::agent as wire;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::execute::apply::Effects;
-use crate::hypervisor::{Domain, Domains, Hypervisor, Wanted};
+use crate::hypervisor::{Domain, Domains, Hypervisor, Seen, Wanted};
 use crate::journal::admission::Presence;
 use crate::journal::{Journal, VmRow};
 use crate::report::Inventory;
@@ -94,6 +94,14 @@ fn state(row: &VmRow, domains: &Result<Domains, Cause>, as_of: ReportSeq) -> VmS
 }
 
 fn seen(told: VmState, domain: &Domain) -> VmState {
+    // A domain of this UUID that is not ours says nothing of our VM.
+    match &domain.mark {
+        Seen::There(_) => {}
+        Seen::Absent => {
+            return VmState { power_detail: "a domain with its UUID bears no mark of ours".into(), ..told };
+        }
+        Seen::Unknown(why) => return VmState { power_detail: why.clone(), ..told },
+    }
     let run = domain.live.there().and_then(|mark| mark.run);
     VmState { power: domain.power, power_detail: domain.detail.clone(), run, ..told }
 }
