@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use dewpoint_common::telemetry;
 use dewpoint_coordinator::app::{App, Running};
 use dewpoint_coordinator::config::{Config, DEFAULT_PATH, Plaintext};
-use dewpoint_common::telemetry;
 use dewpoint_proto::cause::Cause;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -1,6 +1,7 @@
 //! The thread that owns the connection: gathers requests, runs each in a savepoint of one transaction, commits with
 //! one fsync, and answers only then.
 
+use dewpoint_common::gather::Gather;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::ReportSeq;
 use rusqlite::Connection;
@@ -136,7 +137,8 @@ impl Writer {
     /// Until the last handle is dropped.
     pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
         let mut group = Vec::with_capacity(GROUP);
-        while inbox.blocking_recv_many(&mut group, GROUP) > 0 {
+        let mut gather = Gather::default();
+        while gather.next(&mut inbox, &mut group, GROUP) {
             self.serve(std::mem::take(&mut group));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dewpoint_common::gather::Gather;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -112,7 +113,8 @@ fn job<T: Send + 'static>(
 
 fn serve(db: &Connection, mut inbox: mpsc::Receiver<Job>) {
     let mut group = Vec::with_capacity(GROUP);
-    while inbox.blocking_recv_many(&mut group, GROUP) > 0 {
+    let mut gather = Gather::default();
+    while gather.next(&mut inbox, &mut group, GROUP) {
         let mut answers = Vec::with_capacity(group.len());
         let committed = commit(db, group.drain(..), &mut answers);
         if let Err(error) = &committed {
