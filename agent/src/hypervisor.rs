@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+pub use dewpoint_common::image::DiskFormat;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::{EventId, Generation, RunId, VmId};
 use dewpoint_proto::names::InterfaceName;
@@ -220,26 +221,6 @@ pub struct BackingFile {
     pub path: PathBuf,
     /// Stated, never probed: probing a raw image lets its content name other files.
     pub format: DiskFormat,
-}
-
-/// The format of a disk image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskFormat {
-    /// QEMU's own.
-    Qcow2,
-    /// The bytes of the disk.
-    Raw,
-}
-
-impl DiskFormat {
-    /// As QEMU and libvirt name it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Qcow2 => "qcow2",
-            Self::Raw => "raw",
-        }
-    }
 }
 
 /// A network interface of a domain.

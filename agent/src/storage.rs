@@ -36,7 +36,6 @@ mod inspect;
 mod layout;
 mod locks;
 mod part;
-mod qcow2;
 mod qemu_img;
 mod recycle;
 mod seed;

@@ -6,7 +6,6 @@
 //! itself (one may be a snapshot whose report is still on its way).
 
 mod http;
-mod inspect;
 mod range;
 mod upload;
 
@@ -18,12 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use dewpoint_common::image::{Shape, inspect};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::spec::ImageDigest;
 use tokio::sync::Semaphore;
 
 pub use http::{listen, routes};
-pub use inspect::{ImageFormat, Inspected, inspect};
 
 /// How the image files are kept.
 #[derive(Clone, Debug)]
@@ -90,7 +89,7 @@ impl Images {
     ///
     /// # Errors
     /// `STORAGE_ERROR` when the file cannot be read, `IMAGE_REFUSED` when it is not what was once accepted.
-    pub async fn find(self: &Arc<Self>, digest: ImageDigest) -> Result<Option<Inspected>, Cause> {
+    pub async fn find(self: &Arc<Self>, digest: ImageDigest) -> Result<Option<Shape>, Cause> {
         let path = self.path(digest);
         blocking(move || match File::open(&path) {
             Ok(file) => inspect(&file).map(Some),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dewpoint_common::image::{self, Shape};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::spec::{ImageDigest, ImageRef};
 use tokio::sync::OwnedMutexGuard;
@@ -12,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::durable::{IMAGE_MODE, is_file, open};
 use super::failure::OrFailed;
 use super::files::{Files, Inner};
-use super::inspect::{Shape, check_size, inspect, shape};
+use super::inspect::{check_size, inspect};
 use super::layout::part_of;
 use super::part::Part;
 use super::{ImageServer, JobProgress, Seen};
@@ -186,7 +187,7 @@ impl Inner {
     /// The format and size of an image of the cache.
     pub(super) fn image_shape(&self, digest: ImageDigest) -> Result<Shape, Cause> {
         let path = self.layout.image(digest);
-        shape(&open(&path).or_failed("open the image", &path)?)
+        image::inspect(&open(&path).or_failed("open the image", &path)?)
     }
 
     fn has(&self, image: &ImageRef) -> Result<bool, Cause> {

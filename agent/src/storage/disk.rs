@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dewpoint_common::image::{self, Shape};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::limits::MIB;
@@ -11,7 +12,6 @@ use super::copy::copy_sparse;
 use super::durable::{DISK_MODE, IMAGE_MODE, is_file, open};
 use super::failure::OrFailed;
 use super::files::{Files, Inner};
-use super::inspect::{Shape, shape};
 use super::layout::{Made, PART, base_name, part_of};
 use super::{BackingFile, DiskFormat, DiskPaths, JobProgress, NewDisk};
 
@@ -80,11 +80,11 @@ impl Files {
             DiskFormat::Raw => {
                 self.inner
                     .qemu_img
-                    .convert(&image, shape.format, part, (progress, shape.virtual_size))
+                    .convert(&image, shape.format, part, (progress, shape.virtual_size_bytes))
                     .await?;
             }
         }
-        if disk.size_bytes > shape.virtual_size {
+        if disk.size_bytes > shape.virtual_size_bytes {
             self.inner.qemu_img.resize(part, disk.size_bytes).await?;
         }
         Ok(())
@@ -163,12 +163,12 @@ impl Inner {
                 .advise("fetch it first"));
         }
         let shape = self.image_shape(disk.image)?;
-        if disk.size_bytes < shape.virtual_size {
+        if disk.size_bytes < shape.virtual_size_bytes {
             return Err(Cause::new(
                 Reason::Invalid,
                 format!(
                     "the image holds {} bytes, the disk is to have {}",
-                    shape.virtual_size, disk.size_bytes
+                    shape.virtual_size_bytes, disk.size_bytes
                 ),
             )
             .advise("make the disk at least as large as the image"));
@@ -184,7 +184,7 @@ impl Inner {
                 .advise("put the image back under this path from the catalogue; its name is its SHA-256")
                 .with("path", path.display()));
         }
-        let format = shape(&open(&path).or_failed("open the disk's base", &path)?)?.format;
+        let format = image::inspect(&open(&path).or_failed("open the disk's base", &path)?)?.format;
         Ok(BackingFile { path, format })
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
+use dewpoint_common::image;
 use dewpoint_proto::cause::{Cause, Reason, shortened};
 use nix::libc;
 
@@ -39,8 +40,7 @@ pub(super) fn not_ours(path: &Path, what: impl Display) -> Cause {
 
 /// An image that may not be used.
 pub(super) fn refused(what: impl Display) -> Cause {
-    Cause::new(Reason::ImageRefused, format!("the image {what}"))
-        .advise("make a plain one with `qemu-img convert -O qcow2 OLD NEW` and register that")
+    image::refused(what, image::CONVERT)
 }
 
 /// `map_err` with [`failed`].

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
+use dewpoint_common::image::qcow2::{Header, Unreadable};
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::{EventId, HostId, VmId};
 use dewpoint_proto::spec::ImageDigest;
@@ -17,7 +18,6 @@ use super::durable::{READ_MODE, VM_FOLDER_MODE, is_file, is_folder, open};
 use super::failure::{OrFailed, not_ours};
 use super::files::{Files, Inner};
 use super::layout::{Entry, MARK, Made, base_of, vm_of};
-use super::qcow2::{Header, Unreadable};
 use super::{Seen, SnapshotFile, VmFiles};
 
 /// Names in one folder that we look at; more are not of our making.

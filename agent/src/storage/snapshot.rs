@@ -6,6 +6,8 @@
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use dewpoint_common::image;
+use dewpoint_common::image::qcow2::{Header, Unreadable};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{ImageDigest, ImageRef};
@@ -15,10 +17,8 @@ use super::copy::Stop;
 use super::durable::{DISK_MODE, IMAGE_MODE, is_file, open};
 use super::failure::{OrFailed, failed, refused};
 use super::files::{Files, Inner};
-use super::inspect::shape;
 use super::layout::{Made, PART, base_name, part_of};
 use super::part::STEP;
-use super::qcow2::{Header, Unreadable};
 use super::space::allocated;
 use super::{DiskFormat, JobProgress};
 
@@ -157,7 +157,7 @@ impl Inner {
 
 /// A quick look before the thorough one: a cut-off or dependent file is told in our words.
 fn check_alone(part: &std::path::Path) -> Result<(), Cause> {
-    let found = shape(&open(part).or_failed("open the snapshot", part)?)?;
+    let found = image::inspect(&open(part).or_failed("open the snapshot", part)?)?;
     if found.format == DiskFormat::Qcow2 {
         Ok(())
     } else {
@@ -192,7 +192,7 @@ fn hash(path: &std::path::Path, progress: &JobProgress, stop: &Stop) -> Result<I
     if at != size {
         return Err(Cause::new(Reason::StorageError, "the snapshot changed while it was hashed"));
     }
-    let virtual_size_bytes = shape(&file)?.virtual_size;
+    let virtual_size_bytes = image::inspect(&file)?.virtual_size_bytes;
     Ok(ImageRef {
         digest: ImageDigest(hasher.finalize().into()),
         size_bytes: size,

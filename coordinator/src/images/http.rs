@@ -24,6 +24,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use axum::{Json, Router};
+use dewpoint_common::image::Shape;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::spec::ImageDigest;
 use futures::StreamExt;
@@ -31,7 +32,6 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::TcpListener;
 use tokio_util::io::ReaderStream;
 
-use super::inspect::Inspected;
 use super::range::{Wanted, brought, wanted};
 use super::upload::{Refusal, Stored, receive};
 use super::{Images, storage_error};
@@ -191,7 +191,7 @@ fn answer(digest: ImageDigest, refusal: Refusal) -> Response {
     refuse(status, cause, offset)
 }
 
-fn described(digest: ImageDigest, found: &Inspected) -> serde_json::Value {
+fn described(digest: ImageDigest, found: &Shape) -> serde_json::Value {
     serde_json::json!({
         "digest": digest,
         "format": found.format.as_str(),

@@ -10,13 +10,13 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use dewpoint_common::image::{Shape, inspect};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::limits;
 use dewpoint_proto::spec::ImageDigest;
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 
-use super::inspect::{Inspected, inspect};
 use super::range::Brought;
 use super::{Images, blocking, disk_full, storage_error};
 
@@ -24,7 +24,7 @@ use super::{Images, blocking, disk_full, storage_error};
 #[derive(Debug)]
 pub(super) enum Stored {
     /// The image is whole and verified, by this request or before it.
-    Whole(Inspected),
+    Whole(Shape),
     /// Stored, and more is missing.
     Part {
         /// Where the next request must begin.
@@ -140,7 +140,7 @@ where
 }
 
 /// Verifies, inspects and names the file.
-async fn finish(part: Part) -> Result<Inspected, Refusal> {
+async fn finish(part: Part) -> Result<Shape, Refusal> {
     let offset = part.offset;
     blocking(move || {
         let mut part = part;

@@ -59,7 +59,7 @@ proptest! {
         {
             prop_assert_eq!(header.backing, None);
             prop_assert!(!header.names_data_file && header.incompatible & DATA_FILE == 0);
-            prop_assert!(header.virtual_size <= MOST_VIRTUAL && header.virtual_size > 0);
+            prop_assert!(dewpoint_proto::limits::DISK_BYTES.contains(&header.virtual_size));
         }
     }
 }
