@@ -173,6 +173,12 @@ pub trait Storage: Send + Sync + 'static {
     /// `STORAGE_ERROR`.
     async fn retire_disk(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause>;
 
+    /// Deletes at once, with receipts, what earlier events put into the recycle folder for this VM. Repeatable.
+    ///
+    /// # Errors
+    /// `STORAGE_ERROR`.
+    async fn purge_recycled(&self, vm: VmId) -> Result<(), Cause>;
+
     /// Removes what a failed or cancelled event left (`.part` files, its seed, its snapshot). Repeatable.
     ///
     /// # Errors

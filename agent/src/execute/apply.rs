@@ -71,6 +71,11 @@ pub async fn apply(
         Step::Undefine => hypervisor.apply(Call::Undefine(vm)).await?,
         Step::ClearShield => shield.clear(vm).await?,
         Step::RetireDisks => {
+            // Before the disks, whose absence is the step's proof.
+            if matches!(&question.event.kind, Kind::Destroy(destroy) if destroy.disks == DiskDisposal::DeleteNow)
+            {
+                storage.purge_recycled(vm).await?;
+            }
             for (disk, disposal) in retired(question) {
                 storage.retire_disk(vm, disk, disposal).await?;
             }

@@ -155,8 +155,16 @@ impl Storage for FakeStorage {
             }
             let taken = state.folders.get_mut(&vm).and_then(|folder| folder.disks.remove(&event));
             if taken.is_some() && disposal == DiskDisposal::Recycle {
-                state.recycled.insert(event);
+                state.recycled.insert(event, vm);
             }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn purge_recycled(&self, vm: VmId) -> Result<(), Cause> {
+        self.call("purge-recycled", |state| {
+            state.recycled.retain(|_, of| *of != vm);
             Ok(())
         })
         .await

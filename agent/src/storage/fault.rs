@@ -24,6 +24,7 @@ pub enum Op {
     MakeSeed,
     DiskPaths,
     RetireDisk,
+    PurgeRecycled,
     Discard,
     RemoveFolder,
     MakeBackupTarget,
@@ -156,6 +157,10 @@ impl<S: Storage> Storage for Faulty<S> {
 
     async fn retire_disk(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause> {
         self.through(Op::RetireDisk, self.inner.retire_disk(vm, event, disposal)).await
+    }
+
+    async fn purge_recycled(&self, vm: VmId) -> Result<(), Cause> {
+        self.through(Op::PurgeRecycled, self.inner.purge_recycled(vm)).await
     }
 
     async fn discard(&self, vm: VmId, event: EventId) -> Result<(), Cause> {

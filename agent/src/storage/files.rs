@@ -236,6 +236,10 @@ impl Storage for Files {
         self.retire(vm, event, disposal).await
     }
 
+    async fn purge_recycled(&self, vm: VmId) -> Result<(), Cause> {
+        self.purge_recycled_of(vm).await
+    }
+
     async fn discard(&self, vm: VmId, event: EventId) -> Result<(), Cause> {
         self.discard_of(vm, event).await
     }

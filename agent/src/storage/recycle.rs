@@ -90,6 +90,15 @@ impl Files {
         .await
     }
 
+    pub(super) async fn purge_recycled_of(&self, vm: VmId) -> Result<(), Cause> {
+        self.short(move |inner| {
+            let _recycling = inner.recycling();
+            let of_it = inner.recycled()?.into_iter().filter(|kept| kept.vm == vm);
+            of_it.into_iter().try_for_each(|kept| inner.purge(&kept, Why::Now))
+        })
+        .await
+    }
+
     /// Deletes what has been kept for long enough, and what is over the budget. To be called now and then.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ pub struct State {
     /// Anti-spoofing rules.
     pub rules: BTreeMap<VmId, Vec<Allowed>>,
     /// Disks in the recycle folder.
-    pub recycled: BTreeSet<EventId>,
+    pub recycled: BTreeMap<EventId, VmId>,
     /// Every power-on, in order: of which VM, by which run, from which disk.
     pub runs: Vec<(VmId, RunId, EventId)>,
     /// How guests behave; a VM that is not named obeys at once.

@@ -148,3 +148,16 @@ async fn what_others_put_into_recycle_is_left_alone() {
     assert!(theirs.join("disk.qcow2").is_file() && lookalike.join(format!("{id}.qcow2")).is_file());
     assert_eq!(receipts(&lab).len(), 1);
 }
+
+#[tokio::test]
+async fn what_a_vm_left_in_recycle_is_deleted_on_demand_and_others_stay() {
+    let lab = lab(100 * MIB);
+    let (gone, stays) = (retired(&lab).await, retired(&lab).await);
+    for _ in 0..2 {
+        lab.files.purge_recycled(gone.vm).await.unwrap();
+        assert_eq!(kept(&lab).len(), 1);
+        assert!(kept(&lab)[0].contains(&stays.vm.to_string()));
+    }
+    let [receipt] = &receipts(&lab)[..] else { panic!("one receipt") };
+    assert_eq!((&receipt["why"], &receipt["vm"]), (&"now".into(), &gone.vm.to_string().into()));
+}
