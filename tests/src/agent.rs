@@ -1,0 +1,182 @@
+//! An agent in a lab: its configuration, its process, and the commands that an operator uses on the spot.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::lab::Lab;
+use crate::process::{Daemon, binary};
+use crate::shell;
+use crate::wait::{BOOT, until};
+
+/// An agent with its own data folder; killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    dir: PathBuf,
+    daemon: Option<Daemon>,
+}
+
+/// Whether an agent has a coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It dials the lab's coordinator.
+    Coordinator,
+    /// It works by itself.
+    Alone,
+}
+
+impl Agent {
+    /// Writes its configuration; it is not started.
+    ///
+    /// # Panics
+    /// When the configuration cannot be written.
+    #[must_use]
+    pub fn new(lab: &Lab, link: Link) -> Self {
+        let agent = Self { dir: lab.dir().to_owned(), daemon: None };
+        let text = configuration(lab, link);
+        std::fs::write(agent.config(), text).unwrap_or_else(|error| panic!("agent.toml: {error}"));
+        agent
+    }
+
+    /// Its data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("agent")
+    }
+
+    /// The folder of a VM's disks and seeds.
+    #[must_use]
+    pub fn vm_dir(&self, vm: &str) -> PathBuf {
+        self.data().join("vms").join(vm)
+    }
+
+    /// Its Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("agent.sock")
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("agent.toml")
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("agent.log")
+    }
+
+    /// Starts it, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    pub async fn start(&mut self) {
+        self.start_without_waiting();
+        self.until_ready().await;
+    }
+
+    /// Starts it; [`Agent::until_ready`] waits for it.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn start_without_waiting(&mut self) {
+        assert!(self.daemon.is_none(), "the agent runs already");
+        let ready = self.ready_file();
+        let _ = std::fs::remove_file(&ready);
+        let config = self.config();
+        let args = [Path::new("run"), Path::new("--config"), &config, Path::new("--ready-file"), &ready];
+        self.daemon = Some(Daemon::start("dewpoint-agent", args, &self.log()));
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends instead, or takes too long.
+    pub async fn until_ready(&mut self) {
+        let ready = self.ready_file();
+        let daemon = self.daemon.as_mut();
+        let daemon = daemon.unwrap_or_else(|| panic!("the agent was not started"));
+        until("the agent is ready", BOOT, async || {
+            daemon.must_run();
+            if ready.exists() { Ok(()) } else { Err("no ready-file") }
+        })
+        .await;
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut daemon = self.daemon.take().unwrap_or_else(|| panic!("the agent does not run"));
+        daemon.must_run();
+        daemon.kill();
+    }
+
+    /// SIGTERM, and its exit status.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn stop(&mut self) -> std::process::ExitStatus {
+        let mut daemon = self.daemon.take().unwrap_or_else(|| panic!("the agent does not run"));
+        daemon.terminate().await
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().map(Daemon::pid).unwrap_or_else(|| panic!("the agent does not run"))
+    }
+
+    /// Runs one of its commands against this agent's configuration.
+    ///
+    /// # Panics
+    /// When the command cannot be run.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Output {
+        let config = self.config().to_string_lossy().into_owned();
+        let args = args.iter().copied().chain(["--config", &config]);
+        shell::output(&binary("dewpoint-agent").to_string_lossy(), args)
+    }
+
+    /// Runs one of its commands with `--json`; it must succeed.
+    ///
+    /// # Panics
+    /// When it fails, or prints something else than one document.
+    #[must_use]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let args: Vec<_> = args.iter().copied().chain(["--json"]).collect();
+        let done = self.command(&args);
+        let (said, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(done.status.success(), "dewpoint-agent {args:?}: {}: {errors}", done.status);
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("dewpoint-agent {args:?}: {error}: {said}"))
+    }
+
+    fn ready_file(&self) -> PathBuf {
+        self.dir.join("agent.ready")
+    }
+}
+
+fn configuration(lab: &Lab, link: Link) -> String {
+    let var = |name: &str, otherwise: &str| std::env::var(name).unwrap_or_else(|_| otherwise.to_owned());
+    let coordinator = match link {
+        Link::Coordinator => format!("coordinator = \"http://{}\"\n", lab.listen(crate::coordinator::GRPC)),
+        Link::Alone => String::new(),
+    };
+    format!(
+        "data_dir = \"{dir}/agent\"\nsocket = \"{dir}/agent.sock\"\n{coordinator}\
+         [hypervisor]\nvirt_type = \"{virt_type}\"\ncpu_mode = \"{cpu}\"\n\
+         [network]\nbridge = \"{bridge}\"\nnft_table = \"{table}\"\n",
+        dir = lab.dir().display(),
+        virt_type = var("VIRT_TYPE", "qemu"),
+        cpu = var("CPU_MODE", "maximum"),
+        bridge = lab.bridge(),
+        table = lab.table(),
+    )
+}
