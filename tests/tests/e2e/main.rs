@@ -1,0 +1,15 @@
+//! The real binaries, real libvirt, tiny guests: each test is named by what it promises. One binary, so that it is linked
+//! once; each test has a lab of its own, so that all may run at once.
+#![expect(clippy::unwrap_used, reason = "all of this is tests: what cannot be unwrapped has failed")]
+
+mod agent_alone;
+mod agent_crashes;
+mod anti_spoofing;
+mod command_line;
+mod coordinator_crashes;
+mod foreign_domains;
+mod hostile_input;
+mod life;
+mod snapshots;
+mod stopping;
+mod undisturbed;
