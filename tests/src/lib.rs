@@ -1,3 +1,4 @@
+//! The harness of the end-to-end tests, the benchmarks and whoever else needs a fleet on this machine.
 //!
 //! - [`lab`]: a slot of this machine: a folder, a bridge, address ranges and an nftables table of one's own.
 //! - [`process`]: the real binaries as child processes that die with their test.
@@ -8,12 +9,14 @@
 //! - [`host`]: what is really on the host, seen without Dewpoint: domains, QEMU processes, files, rules.
 //! - [`journal`]: what an agent's journal holds, to cut the agent off at a moment of an event.
 //! - [`wire`]: the frames that arrive at a bridge.
+//! - [`mod@bench`]: the benchmarks behind `make bench`.
 //! - [`wait`]: conditions with a bound; nothing here waits on time alone.
 //!
 //! Everything is named by its lab's slot, so that whoever takes a slot next can remove what a killed test left in it,
 //! and nothing else. A harness that cannot do its work panics with what to do: it has no callers that could go on.
 
 pub mod agent;
+pub mod bench;
 pub mod caller;
 pub mod coordinator;
 pub mod fleet;

@@ -1,0 +1,46 @@
+//! `make bench`: prints one line of JSON for each figure; see `docs/benchmarks.md`.
+//!
+//! `dewpoint-bench [NAME...]` measures only the groups named: create, push, journal, accept, memory.
+
+use dewpoint_tests::agent::{Agent, Link};
+use dewpoint_tests::bench::bare::{BARE_PROCESS, Bare};
+use dewpoint_tests::bench::{Effort, accept, create, journal, memory, push};
+use dewpoint_tests::fleet::Fleet;
+use dewpoint_tests::lab::Lab;
+
+fn main() -> std::io::Result<()> {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    if asked.iter().any(|name| name == BARE_PROCESS) {
+        Bare::be();
+        return Ok(());
+    }
+    // The main thread lives as long as the daemons that it starts; the work itself is done by others.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(measure(Effort::asked(), &asked));
+    Ok(())
+}
+
+async fn measure(effort: Effort, asked: &[String]) {
+    let wanted = |name: &str| asked.is_empty() || asked.iter().any(|one| one == name);
+    let lab = Lab::new();
+    if wanted("journal") {
+        journal::run(effort, lab.dir()).await;
+    }
+    if wanted("accept") {
+        accept::run(effort, lab.dir()).await;
+    }
+    if wanted("push") {
+        let fleet = Fleet::start().await;
+        push::run(effort, &fleet, lab.dir()).await;
+    }
+    if wanted("create") || wanted("memory") {
+        let mut agent = Agent::new(&lab, Link::Alone);
+        agent.start().await;
+        if wanted("create") {
+            create::run(effort, &lab, &agent).await;
+        }
+        if wanted("memory") {
+            memory::run(effort, &lab, &mut agent).await;
+        }
+    }
+}
