@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! images/<sha256>                    verified, read-only, never changed after
+//! images/<sha256>.part               half fetched; kept for a day after the last byte
 //! vms/<vm>/vm.json                   our mark on the folder: the VM's id and the host's
 //! vms/<vm>/<sha256>.base             hard link to the image that an overlay rests on
 //! vms/<vm>/<event>.qcow2             the disk that <event> made
@@ -11,7 +12,7 @@
 //! vms/<vm>/<event>.snapshot          the image that <event> is making, then made
 //! vms/<vm>/console.log               written by libvirt's log daemon
 //! recycle/<time>-<vm>-<event>/       a disk that was replaced or deleted, with its base and a receipt
-//! recycle/receipts.log               a line for each disk deleted for good
+//! recycle/receipts.log               a line for each disk deleted for good; the one before is `receipts.log.1`
 //! quarantine/<time>-<vm>/            the folder of a VM that is gone, with files in it that are not of our making
 //! ```
 //!
@@ -41,6 +42,7 @@ mod recycle;
 mod seed;
 mod snapshot;
 mod space;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod upload;

@@ -1,4 +1,4 @@
-//! What is done now and then: old rows pruned, the recycle folder kept within its bounds, memory given back.
+//! What is done now and then: old rows pruned, the recycle folder kept within its bounds, abandoned downloads given up.
 
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ impl Upkeep {
             }
             if let Err(cause) = self.files.sweep_recycle(Millis::now()).await {
                 tracing::warn!(reason = %cause.reason, "the recycle folder could not be swept: {cause}");
+            }
+            if let Err(cause) = self.files.sweep_images(Millis::now()).await {
+                tracing::warn!(reason = %cause.reason, "abandoned downloads were not looked for: {cause}");
             }
         }
     }

@@ -39,6 +39,11 @@ impl Downloads {
         downloads.retain(|_, it| Arc::strong_count(it) > 1 || Arc::strong_count(&it.lock) > 1);
         Arc::clone(downloads.entry(digest).or_default())
     }
+
+    /// The turn of an image that nobody fetches now; whoever wants to, waits for it.
+    pub(super) fn try_turn(&self, digest: ImageDigest) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.of(digest).lock).try_lock_owned().ok()
+    }
 }
 
 impl Download {

@@ -27,6 +27,10 @@ impl Layout {
         self.images().join(digest.to_string())
     }
 
+    pub(super) fn image_part(&self, digest: ImageDigest) -> PathBuf {
+        part_of(&self.image(digest))
+    }
+
     pub(super) fn vms(&self) -> PathBuf {
         self.root.join("vms")
     }

@@ -2,68 +2,34 @@
 //!
 //! `recycle/<UTC time>-<vm>-<event>/` holds the disk that `<event>` made, a hard link of its base, and `receipt.json`.
 //! The folder is made whole before the disk comes into it, so at every instant the disk has a whole place. What is
-//! deleted for good gets a line in `recycle/receipts.log` first (JSON), twice after a crash. Folders that bear no
-//! receipt of this host are never touched.
+//! deleted for good gets a line in the log of [`receipts`] first. Folders that bear no receipt of this host are never
+//! touched.
+
+mod receipts;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
-use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::cause::Cause;
 use dewpoint_proto::event::DiskDisposal;
-use dewpoint_proto::ids::{EventId, HostId, VmId};
+use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::ImageDigest;
 use dewpoint_proto::time::Millis;
-use serde::{Deserialize, Serialize};
 
 use super::durable::{OWN_MODE, is_file, is_folder};
 use super::failure::OrFailed;
 use super::files::{Files, Inner};
 use super::folder::{Owner, names_in, read_small};
 use super::layout::{Entry, Made, base_name};
-use super::space::{allocated, freed_with};
+use super::space::freed_with;
+use receipts::Receipt;
+
+pub(super) use receipts::Why;
 
 const RECEIPT: &str = "receipt.json";
-const LOG: &str = "receipts.log";
 const KEPT_MODE: u32 = 0o700;
-
-/// Why a disk was deleted for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Why {
-    /// Its time was over.
-    Time,
-    /// The recycle folder was over its budget.
-    Budget,
-    /// A new file needed the room.
-    Room,
-    /// An event asked for it.
-    Now,
-}
-
-/// What is known of a retired disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Receipt {
-    host: HostId,
-    vm: VmId,
-    /// The event that had made the disk.
-    disk: EventId,
-    #[serde(default)]
-    image: Option<ImageDigest>,
-    size_bytes: u64,
-    retired_at: Millis,
-    until: Millis,
-}
-
-/// A line of the log.
-#[derive(Serialize)]
-struct Deleted<'a> {
-    deleted_at: Millis,
-    why: Why,
-    #[serde(flatten)]
-    receipt: &'a Receipt,
-}
 
 /// A folder in recycle.
 pub(super) struct Kept {
@@ -289,47 +255,6 @@ impl Inner {
             taken = taken.saturating_sub(oldest.frees);
         }
         Ok(())
-    }
-
-    /// A receipt line, then the deletion. On a full disk the other way round: deleting is what makes room.
-    fn with_receipt(
-        &self,
-        why: Why,
-        receipt: &Receipt,
-        delete: impl FnOnce() -> Result<(), Cause>,
-    ) -> Result<(), Cause> {
-        match self.log(why, receipt) {
-            Ok(()) => delete(),
-            Err(cause) if cause.reason == Reason::DiskFull => {
-                delete()?;
-                self.log(why, receipt)
-            }
-            Err(cause) => Err(cause),
-        }
-    }
-
-    fn log(&self, why: Why, receipt: &Receipt) -> Result<(), Cause> {
-        let path = self.layout.recycle().join(LOG);
-        let line = serde_json::to_string(&Deleted { deleted_at: self.clock.wall(), why, receipt });
-        tracing::info!(vm = %receipt.vm, disk = %receipt.disk, ?why, size_bytes = receipt.size_bytes, "disk deleted");
-        line.map_err(io::Error::from)
-            .and_then(|line| self.durable.append_line(&path, &line))
-            .or_failed("write the receipt", &path)
-    }
-
-    fn receipt(&self, vm: VmId, disk: EventId) -> Result<Receipt, Cause> {
-        let path = self.layout.disk(vm, disk);
-        let retired_at = self.clock.wall();
-        Ok(Receipt {
-            host: self.settings.host,
-            vm,
-            disk,
-            // A disk that cannot be read is retired all the same.
-            image: self.backing(&path).ok().flatten(),
-            size_bytes: allocated(&path).or_failed("look at the disk", &path)?,
-            retired_at,
-            until: retired_at.plus(self.settings.recycle_for),
-        })
     }
 
     /// The base that a disk rests on; every one in the folder when that cannot be read.

@@ -219,3 +219,27 @@ async fn a_local_image_is_a_regular_file_with_the_right_bytes() {
     assert_eq!(refused.unwrap_err().reason, Reason::DigestMismatch);
     assert_eq!(tree(&lab.data("images")), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_part_that_nobody_goes_on_with_is_swept_and_one_in_use_is_not() {
+    let lab = Lab::new();
+    let (image, bytes) = remote(&lab);
+    let images = lab.data("images");
+    let in_use = images.join(format!("{}.part", image.digest));
+    let abandoned = images.join(format!("{}.part", "ab".repeat(32)));
+    let theirs = images.join("backup.part");
+    for path in [&in_use, &abandoned, &theirs] {
+        fs::write(path, &bytes[..1000]).unwrap();
+    }
+    let now = dewpoint_proto::time::Millis::now();
+    assert_eq!(lab.files.sweep_images(now).await.unwrap(), 0, "it is not old yet");
+
+    let later = dewpoint_proto::time::Millis(now.0 + 2 * 24 * 3600 * 1000);
+    // As a fetch has it, from before it opens the part until its last write.
+    let turn = lab.files.inner.downloads.try_turn(image.digest).unwrap();
+    assert_eq!(lab.files.sweep_images(later).await.unwrap(), 1);
+    assert!(in_use.exists() && theirs.exists() && !abandoned.exists());
+    drop(turn);
+    assert_eq!(lab.files.sweep_images(later).await.unwrap(), 1, "nobody fetches it any more");
+    assert!(!in_use.exists() && theirs.exists());
+}

@@ -161,3 +161,17 @@ async fn what_a_vm_left_in_recycle_is_deleted_on_demand_and_others_stay() {
     let [receipt] = &receipts(&lab)[..] else { panic!("one receipt") };
     assert_eq!((&receipt["why"], &receipt["vm"]), (&"now".into(), &gone.vm.to_string().into()));
 }
+
+#[tokio::test]
+async fn the_log_of_receipts_is_bounded() {
+    let lab = lab(100 * MIB);
+    let (log, old) = (lab.data("recycle/receipts.log"), lab.data("recycle/receipts.log.1"));
+    fs::write(&old, "older still").unwrap();
+    fs::File::create(&log).unwrap().set_len(8 * MIB).unwrap();
+    let disk = retired(&lab).await;
+    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await.unwrap();
+    assert_eq!(fs::metadata(&old).unwrap().len(), 8 * MIB, "the full one is kept, in place of the older one");
+    let [receipt] = &receipts(&lab)[..] else { panic!("{:?}", receipts(&lab)) };
+    assert_eq!(receipt["disk"], disk.event.to_string());
+    assert_eq!(tree(&lab.data("recycle")), ["receipts.log", "receipts.log.1"]);
+}
