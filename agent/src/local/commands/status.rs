@@ -29,7 +29,7 @@ pub(super) async fn show(config: &Config, form: Form) -> Result<(), Cause> {
             "session": live.as_ref().map(|live| live.session_detail.clone()).unwrap_or_default(),
             "libvirt_connected": live.as_ref().is_ok_and(|live| live.libvirt_connected),
             "hold": tail.session.hold,
-            "degraded": live.as_ref().map(|live| causes(live)).unwrap_or_default(),
+            "degraded": live.as_ref().map(causes).unwrap_or_default(),
             "journal_id": tail.epoch.journal,
             "start_count": tail.epoch.start_count,
             "last_seq": tail.last.map(|(seq, _)| seq),

@@ -79,8 +79,7 @@ fn follow(message: &WatchResponse, said: &mut String) {
     let mut line = progress.step.clone();
     if !progress.waiting_for.is_empty() {
         line = format!("{line}: waiting for {}", progress.waiting_for);
-    } else if progress.total_bytes > 0 {
-        let tenths = progress.done_bytes.saturating_mul(10) / progress.total_bytes;
+    } else if let Some(tenths) = progress.done_bytes.saturating_mul(10).checked_div(progress.total_bytes) {
         line = format!("{line}: {} %", tenths * 10);
     }
     if !line.is_empty() && line != *said {
