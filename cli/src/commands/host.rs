@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::fleet::{
-    CordonHostRequest, Host, ListHostsRequest, SetHoldRequest, UncordonHostRequest,
+    CordonHostRequest, EndRecoveryRequest, Host, ListHostsRequest, SetHoldRequest, UncordonHostRequest,
 };
 use serde_json::json;
 
@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::fleet::paging::{PAGE, Page, collect};
 use crate::fleet::{Fleet, request};
 use crate::output::Output;
+use crate::view::CauseView;
 use crate::view::host::{HostView, show, table};
 
 #[derive(Debug, Subcommand)]
@@ -55,6 +56,15 @@ pub(crate) enum HostCommand {
         #[command(flatten)]
         which: Which,
     },
+    /// Let the coordinator place VMs again though its hosts know events that it does not
+    ///
+    /// To be given after a look at what was lost: the coordinator's database was restored from a backup, or replaced.
+    /// Its hosts then go on from their own last events, and what happened between stays unknown to it.
+    EndRecovery {
+        /// Why it may go on, for the coordinator's log
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
 }
 
 /// One host, or all of them; never all of them by leaving something out.
@@ -87,6 +97,7 @@ pub(crate) async fn carry_out(
             show_one(&fleet.ask(fleet.hosts().uncordon_host(asked)).await?, output)
         }
         HostCommand::Hold { which, reason } => set_hold(&fleet, &which, true, reason, output).await,
+        HostCommand::EndRecovery { reason } => end_recovery(&fleet, reason, output).await,
         HostCommand::Release { which } => set_hold(&fleet, &which, false, String::new(), output).await,
     }
 }
@@ -118,5 +129,14 @@ async fn set_hold(
     let word = if hold { "held" } else { "released" };
     output.show(&json!({ "hosts": hosts, "hold": hold }), |_| {
         format!("{hosts} {} {word}\n", if hosts == 1 { "host" } else { "hosts" })
+    })
+}
+
+async fn end_recovery(fleet: &Fleet, reason: String, output: &mut Output<'_>) -> Result<(), Failure> {
+    let asked = request(EndRecoveryRequest { reason });
+    let ended = fleet.ask(fleet.hosts().end_recovery(asked)).await?.ended;
+    output.show(&json!({ "ended": ended.as_ref().map(CauseView::from) }), |_| match &ended {
+        Some(cause) => format!("recovery ended; it began because {}\n", cause.text),
+        None => "the fleet is not recovering: nothing was changed\n".to_owned(),
     })
 }

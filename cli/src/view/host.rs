@@ -1,6 +1,7 @@
 //! Hosts.
 
 use dewpoint_proto::time::Millis;
+use dewpoint_proto::wire::event::Cause;
 use dewpoint_proto::wire::fleet::Host;
 use serde::Serialize;
 
@@ -33,6 +34,7 @@ pub(crate) struct HostView {
     last_seq: u64,
     degraded: Vec<CauseView>,
     diverged: Option<CauseView>,
+    recovering: Option<CauseView>,
 }
 
 impl From<&Host> for HostView {
@@ -60,6 +62,7 @@ impl From<&Host> for HostView {
             last_seq: host.last_seq,
             degraded: host.degraded.iter().map(CauseView::from).collect(),
             diverged: host.diverged.as_ref().map(CauseView::from),
+            recovering: host.recovering.as_ref().map(CauseView::from),
         }
     }
 }
@@ -103,7 +106,17 @@ pub(crate) fn table(hosts: &[Host], now: Millis, paint: Paint) -> String {
             table.note(&cause_line(cause));
         }
     }
-    table.render(paint)
+    let mut text = table.render(paint);
+    // Of the whole fleet, so told once.
+    if let Some(cause) = hosts.iter().find_map(|host| host.recovering.as_ref()) {
+        text.push_str(&recovering(cause));
+    }
+    text
+}
+
+/// Nothing is placed anywhere, and what a person does about it.
+fn recovering(cause: &Cause) -> String {
+    format!("\nThe fleet is recovering, nothing is placed: {}\n  next: {}\n", cause_line(cause), cause.advice)
 }
 
 /// `12.5G`: a size where a column is narrow.
@@ -155,6 +168,9 @@ pub(crate) fn show(host: &Host, now: Millis, paint: Paint) -> String {
         .chain(host.degraded.iter().map(|cause| ("degraded", cause)))
     {
         text.push_str(&fields([(label, cause_line(cause)), ("  next", cause.advice.clone())]));
+    }
+    if let Some(cause) = &host.recovering {
+        text.push_str(&recovering(cause));
     }
     text
 }

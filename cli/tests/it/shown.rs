@@ -188,6 +188,32 @@ fn hosts_are_cordoned_and_held_by_name_and_never_all_by_mistake() {
 }
 
 #[test]
+fn a_recovering_fleet_is_told_with_the_way_out_and_ends_by_a_persons_word() {
+    let fake = fleet();
+    let cause = event::Cause {
+        reason: "DIVERGED".into(),
+        text: "host hv1 knows events that this coordinator does not".into(),
+        advice: "compare, then `dewpoint host end-recovery --reason TEXT`".into(),
+        ..Default::default()
+    };
+    fake.with(|script| script.hosts[1].recovering = Some(cause));
+    for command in [&["host", "ls"][..], &["host", "show", "hv1"]] {
+        let shown = run(&fake.url, command).out;
+        assert_eq!(shown.matches("The fleet is recovering").count(), 1, "{shown}");
+        assert!(shown.contains("  next: compare, then `dewpoint host end-recovery"), "{shown}");
+    }
+    let json = run(&fake.url, &["host", "show", "hv1", "--json"]).json();
+    assert_eq!(json["recovering"]["reason"], "DIVERGED");
+
+    assert_eq!(run(&fake.url, &["host", "end-recovery"]).exit, Exit::Usage);
+    let end = ["host", "end-recovery", "--reason", "backup of Monday, compared"];
+    let ended = run(&fake.url, &end).out;
+    assert!(ended.starts_with("recovery ended") && ended.contains("hv1 knows events"), "{ended}");
+    assert!(run(&fake.url, &end).out.contains("not recovering"));
+    assert_eq!(fake.state.asked("end_recovery")[0], "end_recovery backup of Monday, compared");
+}
+
+#[test]
 fn completions_and_man_pages_cover_every_command() {
     let bash = run("http://127.0.0.1:1", &["completion", "bash"]);
     assert!(

@@ -1,14 +1,15 @@
 //! `Hosts`: how they are, and the switches that people turn.
 
-use dewpoint_proto::cause::Cause;
+use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::HostId;
+use dewpoint_proto::limits;
 use dewpoint_proto::wire::fleet::{self, hosts_server::Hosts};
 use tonic::{Request, Response, Status};
 
 use super::{Api, millis};
 use crate::events::HostStatus;
 use crate::events::request::HostSelector;
-use crate::store::{HoldScope, Page, Switch};
+use crate::store::{FleetRecord, HoldScope, Page, Switch};
 
 #[tonic::async_trait]
 impl Hosts for Api {
@@ -19,8 +20,9 @@ impl Hosts for Api {
         self.answer("ListHosts", async {
             let request = request.into_inner();
             let hosts = self.events.hosts(Page::parse(request.page_size, &request.page_token)?).await?;
+            let of_all = self.events.fleet().await?;
             Ok(fleet::ListHostsResponse {
-                hosts: hosts.items.into_iter().map(|host| self.host_to_wire(host)).collect(),
+                hosts: hosts.items.into_iter().map(|host| self.host_to_wire(host, &of_all)).collect(),
                 next_page_token: hosts.next.unwrap_or_default(),
             })
         })
@@ -33,7 +35,8 @@ impl Hosts for Api {
     ) -> Result<Response<fleet::Host>, Status> {
         self.answer("GetHost", async {
             let host: HostSelector = request.into_inner().host.parse()?;
-            Ok(self.host_to_wire(self.events.host(host).await?))
+            let host = self.events.host(host).await?;
+            Ok(self.host_to_wire(host, &self.events.fleet().await?))
         })
         .await
     }
@@ -67,6 +70,18 @@ impl Hosts for Api {
         })
         .await
     }
+
+    async fn end_recovery(
+        &self,
+        request: Request<fleet::EndRecoveryRequest>,
+    ) -> Result<Response<fleet::EndRecoveryResponse>, Status> {
+        self.answer("EndRecovery", async {
+            let reason = given(request.into_inner().reason)?;
+            let ended = self.events.end_recovery(&reason).await?;
+            Ok(fleet::EndRecoveryResponse { ended: ended.map(Into::into) })
+        })
+        .await
+    }
 }
 
 impl Api {
@@ -80,10 +95,11 @@ impl Api {
 
     async fn cordon(&self, host: &str, cordon: Switch) -> Result<fleet::Host, Cause> {
         let host = self.events.cordon(host.parse()?, cordon).await?;
-        Ok(self.host_to_wire(host))
+        Ok(self.host_to_wire(host, &self.events.fleet().await?))
     }
 
-    fn host_to_wire(&self, HostStatus { record, liveness }: HostStatus) -> fleet::Host {
+    fn host_to_wire(&self, host: HostStatus, of_all: &FleetRecord) -> fleet::Host {
+        let HostStatus { record, liveness } = host;
         // The fleet's hold holds this host as well.
         let held = self.events.held(record.id);
         let capacity = record.capacity.unwrap_or_default();
@@ -110,6 +126,22 @@ impl Api {
             cordon_reason: record.cordoned.unwrap_or_default(),
             hold_reason: held.unwrap_or_default(),
             memory_available_bytes: capacity.memory_available_bytes,
+            recovering: of_all.recovering.clone().map(Into::into),
         }
     }
+}
+
+/// Why a person does what cannot be taken back.
+fn given(reason: String) -> Result<String, Cause> {
+    if reason.trim().is_empty() {
+        return Err(Cause::new(Reason::Invalid, "there is no reason")
+            .advise("say why, for whoever reads the log later")
+            .with("field", "reason"));
+    }
+    if reason.len() > limits::NOTE_BYTES {
+        return Err(Cause::new(Reason::TooLarge, format!("the reason has {} bytes", reason.len()))
+            .advise(format!("give at most {} bytes", limits::NOTE_BYTES))
+            .with("field", "reason"));
+    }
+    Ok(reason)
 }

@@ -121,15 +121,17 @@ impl Events {
     }
 
     /// A person says that this database may place again: hosts that are ahead of it go on from their own last seq,
-    /// with their next session.
+    /// with their next session. What it was recovering from; none: it was not, and nothing changes.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn end_recovery(&self) -> Result<(), Cause> {
+    pub async fn end_recovery(&self, reason: &str) -> Result<Option<Cause>, Cause> {
+        let Some(recovering) = self.inner.store.fleet().await?.recovering else { return Ok(None) };
         self.inner.store.end_recovery().await?;
+        tracing::warn!(reason, "a person ended the recovery: {recovering}");
         self.inner.take_every_host().await?;
         self.inner.room.notify_one();
-        Ok(())
+        Ok(Some(recovering))
     }
 }
 

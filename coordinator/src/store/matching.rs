@@ -89,7 +89,7 @@ fn ahead(hello: &Hello, ours: Seq) -> Cause {
         Reason::Diverged,
         format!("host {} knows events that this coordinator does not", hello.hostname),
     )
-    .advise("was the coordinator's database restored or replaced? Compare, then end the recovery")
+    .advise("was the coordinator's database restored or replaced? Compare, then `dewpoint host end-recovery --reason TEXT`")
     .with("state", "recovering")
     .with("host_id", hello.host)
     .with("journal_seq", hello.last_seq)

@@ -4,10 +4,10 @@ use dewpoint_proto::wire::fleet::images_server::Images;
 use dewpoint_proto::wire::fleet::networks_server::Networks;
 use dewpoint_proto::wire::fleet::{
     AddImageRequest, CordonHostRequest, CreateNetworkRequest, DeleteNetworkRequest, DeleteNetworkResponse,
-    GetHostRequest, GetImageRequest, GetImageServerRequest, GetImageServerResponse, GetNetworkRequest, Host,
-    Image, ListHostsRequest, ListHostsResponse, ListImagesRequest, ListImagesResponse, ListNetworksRequest,
-    ListNetworksResponse, Network, RemoveImageRequest, RemoveImageResponse, SetHoldRequest, SetHoldResponse,
-    UncordonHostRequest,
+    EndRecoveryRequest, EndRecoveryResponse, GetHostRequest, GetImageRequest, GetImageServerRequest,
+    GetImageServerResponse, GetNetworkRequest, Host, Image, ListHostsRequest, ListHostsResponse,
+    ListImagesRequest, ListImagesResponse, ListNetworksRequest, ListNetworksResponse, Network,
+    RemoveImageRequest, RemoveImageResponse, SetHoldRequest, SetHoldResponse, UncordonHostRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -51,6 +51,13 @@ impl Hosts for Service {
         let request = request.into_inner();
         self.0.note("set_hold", &format!("[{}] {} {}", request.host, request.hold, request.reason));
         Ok(Response::new(SetHoldResponse { hosts: 1 }))
+    }
+
+    async fn end_recovery(&self, request: Request<EndRecoveryRequest>) -> Answered<EndRecoveryResponse> {
+        self.0.note("end_recovery", &request.into_inner().reason);
+        let first =
+            |script: &mut super::Script| script.hosts.iter_mut().find_map(|host| host.recovering.take());
+        Ok(Response::new(EndRecoveryResponse { ended: self.0.with(first) }))
     }
 }
 
