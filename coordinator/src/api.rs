@@ -17,7 +17,7 @@ use dewpoint_proto::status::to_status;
 use dewpoint_proto::wire::fleet;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
@@ -38,8 +38,6 @@ pub struct Api {
     events: Events,
     images: Arc<Images>,
     images_url: String,
-    /// Held while a catalogue row and its file change together.
-    catalogue: Arc<Mutex<()>>,
     requests: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     stop: CancellationToken,
@@ -53,7 +51,6 @@ impl Api {
             events,
             images,
             images_url,
-            catalogue: Arc::default(),
             requests: Arc::new(Semaphore::new(REQUESTS)),
             watches: Arc::new(Semaphore::new(WATCHES)),
             stop,

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::api::Api;
 use crate::config::Config;
@@ -42,6 +44,7 @@ pub struct Running {
     pub metrics: Arc<RouterMetrics>,
     stop: CancellationToken,
     drain: Duration,
+    health: HealthReporter,
     router: Router,
     tasks: JoinSet<anyhow::Result<()>>,
     _lock: DataLock,
@@ -82,10 +85,12 @@ impl App {
         let metrics = Arc::new(RouterMetrics::default());
         let mut settings = config.router_settings(url.clone());
         adjust(&mut settings);
-        let router = Router::new(events.clone(), settings, Arc::clone(&metrics), stop.clone());
+        let router =
+            Router::new(events.clone(), Arc::clone(&images), settings, Arc::clone(&metrics), stop.clone());
         let api = Api::new(events, Arc::clone(&images), url, stop.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve_grpc(grpc, routes(&api, &router).await?, stop.clone()));
+        let (routes, health) = routes(&api, &router).await?;
+        tasks.spawn(serve_grpc(grpc, routes, stop.clone()));
         tasks.spawn(serve_images(http, Arc::clone(&images), stop.clone()));
         tasks.spawn(sweep_images(images, stop.clone()));
         tracing::info!(grpc = %grpc_addr, images = %images_addr, "the coordinator is ready");
@@ -95,6 +100,7 @@ impl App {
             metrics,
             stop,
             drain: config.drain.0,
+            health,
             router,
             tasks,
             _lock: lock,
@@ -117,6 +123,9 @@ impl Running {
 
     /// Stops taking work, answers what is under way, and closes the store; cuts off what takes longer than `drain`.
     pub async fn shutdown(mut self) {
+        // Who watches the health hears it before its connection goes.
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.health.set_not_serving::<VmsServer<Api>>().await;
         self.stop.cancel();
         let drained = tokio::time::timeout(self.drain, async {
             self.router.drained().await;
@@ -143,7 +152,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(Arc::new(opened.map_err(Cause::from)?))
 }
 
-async fn routes(api: &Api, router: &Router) -> anyhow::Result<Routes> {
+async fn routes(api: &Api, router: &Router) -> anyhow::Result<(Routes, HealthReporter)> {
     let (health, health_service) = tonic_health::server::health_reporter();
     // The store is open: until here nothing listened.
     health.set_serving::<VmsServer<Api>>().await;
@@ -154,7 +163,7 @@ async fn routes(api: &Api, router: &Router) -> anyhow::Result<Routes> {
     let mut routes = Routes::builder();
     routes.add_service(router.service()).add_service(health_service).add_service(reflection);
     api.add_to(&mut routes);
-    Ok(routes.routes())
+    Ok((routes.routes(), health))
 }
 
 async fn serve_grpc(incoming: TcpIncoming, routes: Routes, stop: CancellationToken) -> anyhow::Result<()> {

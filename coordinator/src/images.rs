@@ -64,6 +64,7 @@ pub struct Images {
     uploads: Mutex<HashMap<ImageDigest, upload::Slot>>,
     writers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    catalogue: tokio::sync::Mutex<()>,
 }
 
 impl Images {
@@ -81,6 +82,7 @@ impl Images {
             writers: Arc::new(Semaphore::new(settings.uploads)),
             readers: Arc::new(Semaphore::new(settings.downloads)),
             uploads: Mutex::default(),
+            catalogue: tokio::sync::Mutex::default(),
             settings,
         }))
     }
@@ -97,6 +99,21 @@ impl Images {
             Err(error) => Err(storage_error("an image cannot be opened", &error)),
         })
         .await
+    }
+
+    /// Held while a catalogue row and its file change together.
+    pub async fn catalogue(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.catalogue.lock().await
+    }
+
+    /// Whether an image is here, whole.
+    ///
+    /// # Errors
+    /// `STORAGE_ERROR` when the folder cannot be read.
+    pub async fn is_there(self: &Arc<Self>, digest: ImageDigest) -> Result<bool, Cause> {
+        let path = self.path(digest);
+        blocking(move || path.try_exists().map_err(|e| storage_error("an image cannot be looked for", &e)))
+            .await
     }
 
     /// Deletes an image's bytes. Whoever calls has removed the catalogue's rows before. False: there were none.

@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::events::Events;
+use crate::images::Images;
 use crate::metrics::RouterMetrics;
 use outbound::Outbound;
 use sessions::Sessions;
@@ -82,6 +83,7 @@ pub struct Router {
 /// What all sessions share.
 struct Shared {
     events: Events,
+    images: Arc<Images>,
     settings: Settings,
     sessions: Sessions,
     places: Arc<Semaphore>,
@@ -95,6 +97,7 @@ impl Router {
     #[must_use]
     pub fn new(
         events: Events,
+        images: Arc<Images>,
         settings: Settings,
         metrics: Arc<RouterMetrics>,
         stop: CancellationToken,
@@ -102,7 +105,7 @@ impl Router {
         let places = Arc::new(Semaphore::new(settings.sessions as usize));
         let tasks = TaskTracker::new();
         let sessions = Sessions::new(settings.clash);
-        Self { shared: Arc::new(Shared { events, settings, sessions, places, metrics, tasks, stop }) }
+        Self { shared: Arc::new(Shared { events, images, settings, sessions, places, metrics, tasks, stop }) }
     }
 
     /// As a gRPC service, with its bounds.

@@ -81,7 +81,7 @@ impl Images for Api {
 
 impl Api {
     async fn add(&self, digest: ImageDigest, name: Option<ImageName>) -> Result<ImageRecord, Cause> {
-        let _alone = self.catalogue.lock().await;
+        let _alone = self.images.catalogue().await;
         let found = self.images.find(digest).await?.ok_or_else(|| {
             Cause::new(Reason::ImageNotFound, format!("no file of image {digest} was uploaded"))
                 .advise(format!("upload it first: PUT {}/images/{digest}", self.images_url))
@@ -100,7 +100,7 @@ impl Api {
 
     /// Rows first, then bytes; true when bytes went. A file without a row, left by a crash in between, goes by digest.
     async fn remove(&self, image: ImageSelector) -> Result<bool, Cause> {
-        let _alone = self.catalogue.lock().await;
+        let _alone = self.images.catalogue().await;
         let digest = match self.events.remove_image(image.clone()).await {
             Ok(ImageRemoved::Name) => return Ok(false),
             Ok(ImageRemoved::Image(digest)) => digest,

@@ -2,10 +2,12 @@
 
 use dewpoint_proto::cause::Reason;
 use dewpoint_proto::ids::{EventId, VmId};
+use dewpoint_proto::status::from_status;
+use dewpoint_proto::wire::agent::to_agent;
 use dewpoint_proto::wire::{event, fleet};
 use tokio::task::JoinHandle;
 
-use crate::testing::{Agent, BOUND, Coordinator, cause, create_request, reason, wait_until};
+use crate::testing::{Agent, BOUND, Coordinator, cause, create_request, reason, snapshot_bytes, wait_until};
 
 /// A coordinator with one image and one obedient host.
 async fn fleet_of_one() -> (Coordinator, Agent, JoinHandle<()>) {
@@ -76,8 +78,9 @@ async fn a_vm_lives_from_create_to_destroy() {
         let request = fleet::GetVmRequest { vm: created.vm_id.clone() };
         let vm = vms.clone().get_vm(request).await.unwrap().into_inner();
         vm.gone.then_some(vm)
-    });
-    gone.await;
+    })
+    .await;
+    assert!(gone.nics.len() == 1 && gone.nics[0].addresses.is_empty(), "what is free again is not the VM's");
     let lan_then = coordinator.networks().get_network(lan).await.unwrap().into_inner();
     assert_eq!(lan_then.addresses_used, 0, "its address is free again");
     let host = coordinator.wait_for_host(&agent, |_| true).await;
@@ -299,10 +302,12 @@ async fn a_snapshot_comes_into_the_catalogue_under_its_name() {
     let created = coordinator.create("web").await;
     coordinator.wait_for_stage(&created.event_id, "succeeded").await;
     let request = fleet::SnapshotVmRequest { vm: "web".into(), image_name: "web-1".into(), options: None };
+    let digest = coordinator.upload(&snapshot_bytes()).await;
     let snapshot = coordinator.vms().snapshot_vm(request).await.unwrap().into_inner();
     coordinator.wait_for_stage(&snapshot.event_id, "succeeded").await;
     let image = coordinator.images().get_image(fleet::GetImageRequest { image: "web-1".into() }).await;
     let image = image.unwrap().into_inner();
+    assert_eq!(image.digest, digest);
     assert_eq!((image.made_by_event_id, image.made_from_vm_id), (snapshot.event_id, created.vm_id));
     let restore = fleet::RestoreVmRequest { vm: "web".into(), image: "web-1".into(), options: None };
     let restored = coordinator.vms().restore_vm(restore).await.unwrap().into_inner();
@@ -326,4 +331,90 @@ async fn networks_are_kept_while_they_are_used() {
     assert_eq!(reason(coordinator.networks().delete_network(remove).await), Reason::NetworkInUse);
     let listed = coordinator.networks().list_networks(fleet::ListNetworksRequest::default()).await.unwrap();
     assert_eq!(listed.into_inner().networks.len(), 1);
+}
+
+/// Its bytes were here before its report, and a person removed them in between.
+#[tokio::test]
+async fn a_snapshot_without_a_file_comes_into_no_catalogue() {
+    let (coordinator, _, _obeying) = fleet_of_one().await;
+    let created = coordinator.create("web").await;
+    coordinator.wait_for_stage(&created.event_id, "succeeded").await;
+    let digest = coordinator.upload(&snapshot_bytes()).await;
+    let remove = fleet::RemoveImageRequest { image: digest.clone() };
+    assert!(coordinator.images().remove_image(remove).await.unwrap().into_inner().bytes_removed);
+    let request = fleet::SnapshotVmRequest { vm: "web".into(), image_name: "web-1".into(), options: None };
+    let snapshot = coordinator.vms().snapshot_vm(request).await.unwrap().into_inner();
+    coordinator.wait_for_stage(&snapshot.event_id, "succeeded").await;
+    for image in ["web-1", &digest] {
+        let request = fleet::GetImageRequest { image: image.into() };
+        wait_until("its row is gone again", async || {
+            let asked = coordinator.images().get_image(request.clone()).await;
+            asked.is_err_and(|status| from_status(&status).reason == Reason::ImageNotFound).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Of a network with one address: a create that no host fits gives it back.
+#[tokio::test]
+async fn a_create_that_is_refused_keeps_no_address() {
+    let coordinator = Coordinator::start().await;
+    coordinator.image("tiny").await;
+    let small = fleet::Network { subnet4: "192.0.2.0/30".into(), ..network() };
+    coordinator
+        .networks()
+        .create_network(fleet::CreateNetworkRequest { network: Some(small) })
+        .await
+        .unwrap();
+    let nic = fleet::NicRequest { network: "lan".into(), ..Default::default() };
+    let request = fleet::CreateVmRequest { nics: vec![nic], ..create_request("web") };
+    for _ in 0..3 {
+        assert_eq!(reason(coordinator.vms().create_vm(request.clone()).await), Reason::NoCapacity);
+    }
+    let lan = fleet::GetNetworkRequest { name: "lan".into() };
+    let lan = coordinator.networks().get_network(lan).await.unwrap().into_inner();
+    assert_eq!((lan.addresses_used, lan.addresses_free), (0, 1));
+    let agent = Agent::new();
+    let (_link, _) = agent.connect(&coordinator).await;
+    let created = coordinator.vms().create_vm(request).await.unwrap().into_inner();
+    let vm = coordinator.vms().get_vm(fleet::GetVmRequest { vm: created.vm_id }).await.unwrap().into_inner();
+    assert_eq!(vm.nics[0].addresses, ["192.0.2.2/30"]);
+}
+
+#[tokio::test]
+async fn a_recovery_is_told_with_every_host_and_ended_with_a_reason() {
+    let coordinator = Coordinator::start().await;
+    coordinator.image("tiny").await;
+    let fine = Agent::new();
+    let (_link, _) = fine.connect(&coordinator).await;
+    let ahead =
+        Agent { last_seq: 7, last_seq_event: EventId::fresh().to_string(), last_report: 5, ..Agent::new() };
+    let mut link = ahead.dial(&coordinator).await;
+    assert!(matches!(link.next().await, to_agent::Message::Diverged(_)));
+    for agent in [&fine, &ahead] {
+        let told =
+            coordinator.wait_for_host(agent, |host| host.recovering.is_some()).await.recovering.unwrap();
+        assert!(told.advice.contains("dewpoint host end-recovery"), "{told:?}");
+    }
+    assert_eq!(reason(coordinator.vms().create_vm(create_request("web")).await), Reason::Diverged);
+
+    let mut hosts = coordinator.hosts();
+    let mut end = async |reason: &str| {
+        hosts
+            .end_recovery(fleet::EndRecoveryRequest { reason: reason.into() })
+            .await
+            .map(|it| it.into_inner())
+    };
+    assert_eq!(reason(end(" ").await), Reason::Invalid);
+    assert_eq!(reason(end(&"x".repeat(1025)).await), Reason::TooLarge);
+    let ended = end("compared with the backup of Monday").await.unwrap().ended.unwrap();
+    assert!(ended.text.contains("knows events"), "{ended:?}");
+    assert_eq!(end("once more").await.unwrap().ended, None);
+    coordinator.create("web").await;
+    drop(link);
+    let (_link, _) = ahead.connect(&coordinator).await;
+    let there = fleet::CreateVmRequest { host_id: ahead.host.to_string(), ..create_request("there") };
+    let created = coordinator.vms().create_vm(there).await.unwrap().into_inner();
+    assert_eq!(created.seq, 8, "its queue goes on from its own last event");
+    assert!(coordinator.wait_for_host(&ahead, |_| true).await.recovering.is_none());
 }

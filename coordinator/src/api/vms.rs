@@ -158,6 +158,11 @@ fn to_wire(vm: VmRecord) -> fleet::Vm {
         Placement::Bound => event::Placement::Bound,
         Placement::Movable => event::Placement::Movable,
     };
+    let mut nics: Vec<event::Nic> = vm.shape.nics.into_iter().map(Into::into).collect();
+    if vm.gone {
+        // They may be another VM's by now. What it had stands in its events.
+        nics.iter_mut().for_each(|nic| nic.addresses.clear());
+    }
     fleet::Vm {
         vm_id: vm.id.to_string(),
         name: VmName::into(vm.name),
@@ -166,7 +171,7 @@ fn to_wire(vm: VmRecord) -> fleet::Vm {
         vcpus: vm.shape.vcpus,
         memory_bytes: vm.shape.memory_bytes,
         disk_bytes: vm.shape.disk_bytes,
-        nics: vm.shape.nics.into_iter().map(Into::into).collect(),
+        nics,
         labels: vm.shape.labels.into_iter().collect(),
         placement: placement.into(),
         wanted_on: vm.wanted_on,

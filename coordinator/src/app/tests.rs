@@ -63,3 +63,21 @@ async fn what_was_kept_is_there_after_a_clean_stop() {
     let request = dewpoint_proto::wire::fleet::GetImageRequest { image: "tiny".into() };
     assert_eq!(coordinator.images().get_image(request).await.unwrap().into_inner().digest, digest);
 }
+
+#[tokio::test]
+async fn whoever_watches_the_health_hears_of_the_stop() {
+    let coordinator = Coordinator::start().await;
+    let mut health = HealthClient::new(coordinator.channel.clone());
+    let mut watches = Vec::new();
+    for service in ["", "dewpoint.fleet.v1.Vms"] {
+        let request = HealthCheckRequest { service: service.into() };
+        let mut watch = health.watch(request).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+        watches.push(watch);
+    }
+    let stopping = tokio::spawn(coordinator.stop());
+    for mut watch in watches {
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    }
+    stopping.await.unwrap();
+}

@@ -1,10 +1,13 @@
 //! Takes what a host tells: stores it under the session's term, and only then acknowledges it.
 //!
 //! Reports are acknowledged together, when nothing more is waiting or after a bounded number. What cannot be stored
-//! ends the session: acknowledgements are cumulative, so going on would acknowledge what was not kept.
+//! ends the session: acknowledgements are cumulative, so going on would acknowledge what was not kept, and a VM's state
+//! is told when it changes, not again.
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{ReportSeq, Seq};
+use dewpoint_proto::outcome::Outcome;
+use dewpoint_proto::spec::ImageDigest;
 use dewpoint_proto::vm_state::VmState;
 use dewpoint_proto::wire::agent as wire;
 use dewpoint_proto::wire::agent::{from_agent::Message, to_agent};
@@ -16,7 +19,7 @@ use super::Shared;
 use super::deliver::was_sent;
 use super::session::{End, Log, Session};
 use crate::events::HostHeartbeat;
-use crate::store::HostReport;
+use crate::store::{HostReport, ImageSelector};
 
 /// Reports stored before they are acknowledged, when more are waiting.
 const GATHER: u32 = 64;
@@ -135,9 +138,39 @@ async fn take_report(
         );
     })?;
     tracing::debug!(report_seq = number, event_id, outcome = report.outcome.name(), "a report");
+    let image = snapshotted(&report.outcome);
+    // A report that puts an image into the catalogue, and a removal of that image, do not come between one another.
+    let alone = if image.is_some() { Some(shared.images.catalogue().await) } else { None };
     let upto = shared.events.report(session.host, session.term, report).await?;
+    if let Some(image) = image {
+        drop_without_file(shared, image).await?;
+    }
+    drop(alone);
     shared.metrics.reports.one();
     Ok(Some(upto))
+}
+
+/// The image that a host says it has uploaded.
+fn snapshotted(outcome: &Outcome) -> Option<ImageDigest> {
+    match outcome {
+        Outcome::Succeeded(done) => done.image.as_ref().map(|image| image.digest),
+        _ => None,
+    }
+}
+
+/// The bytes of a snapshot come before its report: who removed them meanwhile did not want the row either.
+async fn drop_without_file(shared: &Shared, digest: ImageDigest) -> Result<(), End> {
+    if shared.images.is_there(digest).await? {
+        return Ok(());
+    }
+    match shared.events.remove_image(ImageSelector::Digest(digest)).await {
+        Ok(_) => tracing::warn!(image = %digest, "a snapshot was removed before its report came"),
+        Err(cause) if cause.reason == Reason::ImageNotFound => {}
+        Err(cause) => {
+            tracing::error!(image = %digest, reason = %cause.reason, "an image of the catalogue has no file: {cause}");
+        }
+    }
+    Ok(())
 }
 
 async fn take_heartbeat(shared: &Shared, session: &Session, heartbeat: wire::Heartbeat) -> Result<(), End> {
@@ -147,12 +180,8 @@ async fn take_heartbeat(shared: &Shared, session: &Session, heartbeat: wire::Hea
         Ok(told) => told,
         Err(cause) => return passed_over("a heartbeat", &cause),
     };
-    match shared.events.heartbeat(session.host, session.term, told).await {
-        Ok(()) => Ok(()),
-        Err(cause) if cause.reason == Reason::TermLost => Err(cause.into()),
-        // The next one brings it again.
-        Err(cause) => passed_over("a heartbeat", &cause),
-    }
+    // States are told once, when they change: the next session's inventory brings what could not be stored.
+    Ok(shared.events.heartbeat(session.host, session.term, told).await?)
 }
 
 async fn take_inventory(shared: &Shared, session: &Session, chunk: wire::InventoryChunk) -> Result<(), End> {
@@ -165,17 +194,12 @@ async fn take_inventory(shared: &Shared, session: &Session, chunk: wire::Invento
         Err(cause) => return passed_over("a chunk of an inventory", &cause),
     };
     // A VM that a complete inventory does not name is not concluded to be gone: only a report says so.
-    match shared.events.observe(session.host, session.term, states).await {
-        Ok(()) => {
-            tracing::debug!(inventory = chunk.inventory, count, complete = chunk.complete, "an inventory");
-            Ok(())
-        }
-        Err(cause) if cause.reason == Reason::TermLost => Err(cause.into()),
-        Err(cause) => passed_over("a chunk of an inventory", &cause),
-    }
+    shared.events.observe(session.host, session.term, states).await?;
+    tracing::debug!(inventory = chunk.inventory, count, complete = chunk.complete, "an inventory");
+    Ok(())
 }
 
-/// What only informs, and comes again, is no reason to end a session.
+/// What only informs, and cannot be read, would be no better in a new session.
 fn passed_over(what: &str, cause: &Cause) -> Result<(), End> {
     tracing::warn!(reason = %cause.reason, "{what} was passed over: {cause}");
     Ok(())

@@ -1,13 +1,22 @@
 //! The router as agents meet it. Promises 1, 2 and 11.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dewpoint_proto::cause::Reason;
 use dewpoint_proto::limits;
 use dewpoint_proto::wire::agent::{self as wire, from_agent, to_agent::Message};
 use dewpoint_proto::wire::{event, fleet};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Server};
 
+use super::{Router, Settings};
+use crate::events::{Events, EventsConfig};
+use crate::images::{self, Images};
+use crate::store::failing::FailingStore;
+use crate::store::sqlite::SqliteStore;
 use crate::testing::{Agent, Coordinator, Link, create_request, deliver_seq, wait_until};
 
 #[tokio::test]
@@ -412,4 +421,34 @@ async fn a_coordinator_that_stops_ends_its_sessions_and_says_so() {
     assert_eq!(link.ended().await.reason, Reason::Unreachable);
     drop(link);
     stopping.await.unwrap();
+}
+
+/// A VM's state is told when it changes, not again: the inventory of a new session brings what could not be stored.
+#[tokio::test]
+async fn a_heartbeat_that_cannot_be_stored_ends_the_session() {
+    let folder = tempfile::Builder::new().prefix("dewpoint-router-").tempdir().unwrap();
+    let store = Arc::new(FailingStore::whole(SqliteStore::open(&folder.path().join("c.db")).unwrap()));
+    let images = Images::open(images::Settings::at(folder.path().join("images"))).unwrap();
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let events = Events::start(Arc::clone(&store) as _, EventsConfig::default(), stop.clone()).await.unwrap();
+    let settings = Settings::with_images_at("http://127.0.0.1:1".into());
+    let router = Router::new(events, images, settings, Arc::default(), stop.clone());
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", incoming.local_addr().unwrap());
+    let server = Server::builder().add_service(router.service());
+    tokio::spawn(server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()));
+    let channel = Channel::from_shared(url).unwrap().connect_lazy();
+
+    let agent = Agent::new();
+    let mut link = agent.dial_over(channel.clone()).await;
+    assert!(matches!(link.next().await, Message::Welcome(_)));
+    store.set_broken(true);
+    link.heartbeat(32).await;
+    assert_eq!(link.ended().await.reason, Reason::JournalError);
+    store.set_broken(false);
+    let mut link = agent.dial_over(channel).await;
+    assert!(matches!(link.next().await, Message::Welcome(_)));
+    link.heartbeat(32).await;
+    link.is_quiet().await;
 }

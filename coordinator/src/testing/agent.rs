@@ -9,10 +9,12 @@ use dewpoint_proto::wire::agent as wire;
 use dewpoint_proto::wire::agent::agent_link_client::AgentLinkClient;
 use dewpoint_proto::wire::agent::{from_agent, to_agent};
 use dewpoint_proto::wire::event;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel;
 
 use super::{BOUND, Coordinator};
 
@@ -48,7 +50,11 @@ impl Agent {
 
     /// Opens a stream and says hello; what comes back is the link's first message.
     pub(crate) async fn dial(&self, coordinator: &Coordinator) -> Link {
-        let mut link = Link::open(coordinator).await;
+        self.dial_over(coordinator.channel.clone()).await
+    }
+
+    pub(crate) async fn dial_over(&self, channel: Channel) -> Link {
+        let mut link = Link::over(channel).await;
         link.send(from_agent::Message::Hello(wire::Hello {
             protocol: 1,
             host_id: self.host.to_string(),
@@ -92,9 +98,9 @@ impl Agent {
         let gone = matches!(event.kind, Kind::Destroy(_));
         let image = match &event.kind {
             Kind::Snapshot(_) => Some(event::ImageRef {
-                digest: "ee".repeat(32),
+                digest: hex::encode(Sha256::digest(snapshot_bytes())),
                 size_bytes: 1 << 20,
-                virtual_size_bytes: 2 << 20,
+                virtual_size_bytes: 1 << 20,
                 ..Default::default()
             }),
             _ => None,
@@ -145,8 +151,12 @@ impl Agent {
 impl Link {
     /// A stream without a hello.
     pub(crate) async fn open(coordinator: &Coordinator) -> Self {
+        Self::over(coordinator.channel.clone()).await
+    }
+
+    async fn over(channel: Channel) -> Self {
         let (sender, receiver) = mpsc::channel(256);
-        let mut client = AgentLinkClient::new(coordinator.channel.clone());
+        let mut client = AgentLinkClient::new(channel);
         let opened = timeout(BOUND, client.connect(ReceiverStream::new(receiver))).await.unwrap();
         Self { sender, inbound: opened.unwrap().into_inner(), answers_pings: true }
     }
@@ -241,6 +251,11 @@ impl Link {
         let quiet = timeout(std::time::Duration::from_millis(200), self.take()).await;
         assert!(quiet.is_err(), "{quiet:?} came");
     }
+}
+
+/// What every snapshot comes to: a raw disk. A test uploads it, as a host would.
+pub(crate) fn snapshot_bytes() -> Vec<u8> {
+    vec![0xee; 1 << 20]
 }
 
 /// Which seq a message delivers.

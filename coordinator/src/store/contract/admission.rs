@@ -165,11 +165,15 @@ pub(super) async fn an_address_is_given_out_once<F: Factory>(factory: &F) {
         };
         CreateAdmission { leases: vec![lease], ..create(n, &[1]) }
     };
+    let name = "lan".parse().unwrap();
+    // Nothing is kept of a create that got no host.
+    let nowhere = CreateAdmission { candidates: Vec::new(), ..with(9, 9, "192.0.2.5") };
+    assert_eq!(store.admit_create(nowhere).await.unwrap(), Admission::ClaimLost);
+    assert_eq!(store.addresses(&name).await.unwrap(), Vec::<std::net::IpAddr>::new());
     let made = assigned(&store, with(1, 1, "192.0.2.5")).await;
     for taken in [with(2, 2, "192.0.2.5"), with(3, 1, "192.0.2.6")] {
         assert!(matches!(store.admit_create(taken).await.unwrap(), Admission::LeaseTaken(_)));
     }
-    let name = "lan".parse().unwrap();
     assert_eq!(store.addresses(&name).await.unwrap(), ["192.0.2.5".parse::<std::net::IpAddr>().unwrap()]);
     let gone = report_gone(1, &made, dewpoint_proto::outcome::Outcome::success());
     let recorded = store.record_report(under, gone).await.unwrap();
