@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use dewpoint_proto::wire::fleet::hosts_client::HostsClient;
 use dewpoint_proto::wire::fleet::hosts_server::{Hosts, HostsServer};
 use dewpoint_proto::wire::fleet::{
-    CordonHostRequest, GetHostRequest, Host, ListHostsRequest, ListHostsResponse, SetHoldRequest,
-    SetHoldResponse, UncordonHostRequest,
+    CordonHostRequest, EndRecoveryRequest, EndRecoveryResponse, GetHostRequest, Host, ListHostsRequest,
+    ListHostsResponse, SetHoldRequest, SetHoldResponse, UncordonHostRequest,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -84,6 +84,13 @@ impl Hosts for Nothing {
 
     async fn set_hold(&self, _: Request<SetHoldRequest>) -> Result<Response<SetHoldResponse>, Status> {
         Ok(Response::new(SetHoldResponse::default()))
+    }
+
+    async fn end_recovery(
+        &self,
+        _: Request<EndRecoveryRequest>,
+    ) -> Result<Response<EndRecoveryResponse>, Status> {
+        Ok(Response::new(EndRecoveryResponse::default()))
     }
 }
 
