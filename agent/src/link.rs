@@ -9,7 +9,7 @@
 //!   └──────────── backs off ◀─────────────────┘
 //! ```
 //!
-//! A delivery waits in [`pending`] until the executor has room for it, goes through the journal in the order of seq,
+//! A delivery waits in `pending` until the executor has room for it, goes through the journal in the order of seq,
 //! and is acknowledged when it is on disk. The journal itself hands it to the executor, so that what it accepts while a
 //! connection breaks is executed all the same.
 

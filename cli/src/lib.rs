@@ -2,14 +2,14 @@
 //!
 //! A tour, in the order a command passes through:
 //!
-//! - [`args`]: the command line and its values, parsed into the shared vocabulary before anything is sent.
-//! - [`config`]: where the coordinator is.
-//! - [`fleet`]: the connection: deadlines, paging, watches that outlive a coordinator's restart.
-//! - [`submit`] and [`follow`]: making an event exactly once, and staying with it until it ends.
-//! - [`upload`]: an image file to the coordinator's image server, resumable.
-//! - [`commands`]: one file a noun, joining the above.
-//! - [`view`], [`table`], [`text`], [`output`]: what people and programs are shown.
-//! - [`failure`]: every way to end badly, and its exit status.
+//! - `args`: the command line and its values, parsed into the shared vocabulary before anything is sent.
+//! - `config`: where the coordinator is.
+//! - `fleet`: the connection: deadlines, paging, watches that outlive a coordinator's restart.
+//! - `submit` and `follow`: making an event exactly once, and staying with it until it ends.
+//! - `upload`: an image file to the coordinator's image server, resumable.
+//! - `commands`: one file a noun, joining the above.
+//! - `view`, `table`, `text`, `output`: what people and programs are shown.
+//! - `failure`: every way to end badly, and its exit status.
 //!
 //! The command decides nothing about the fleet, keeps no state, and never ends the process itself: [`run`] answers
 //! with an [`Exit`].

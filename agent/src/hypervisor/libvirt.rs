@@ -1,7 +1,7 @@
 //! The hypervisor as libvirt has it. The only folder that names libvirt's types.
 //!
-//! Owns: worker threads with a connection each ([`workers`]), one lane for each domain ([`lanes`]), and the thread that
-//! listens to libvirt's events ([`events`]). Never: changes a domain without our mark, takes an error for an absence,
+//! Owns: worker threads with a connection each (`workers`), one lane for each domain (`lanes`), and the thread that
+//! listens to libvirt's events (`events`). Never: changes a domain without our mark, takes an error for an absence,
 //! repeats a call, or leaves a decision about a domain's life to libvirt (autostart, managed save).
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Anti-spoofing in one nftables table of the bridge family, by the `nft` command.
 //!
-//! The rules are the same for all; each VM has elements in sets (see [`ruleset`]). Every change is one transaction, so
+//! The rules are the same for all; each VM has elements in sets (see `ruleset`). Every change is one transaction, so
 //! that a crash leaves the old rules or the new ones. Touches no table but its own, and no interface but our taps. Others
 //! may flush anything at any time: what is in force is looked up, never remembered.
 
