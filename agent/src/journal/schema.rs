@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use dewpoint_proto::ids::{Epoch, JournalId};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::OpenError;
@@ -56,6 +57,8 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
          PRAGMA journal_size_limit = 4194304;",
     )?;
     db.set_prepared_statement_cache_capacity(64);
+    // Else a statement that partial indexes or statistics bear on is compiled anew each time it leaves the cache.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
