@@ -9,7 +9,7 @@ use super::Effort;
 use super::bare::Bare;
 use super::create::{carried_out, event, image};
 use super::figure::{Pair, Target, print_absolute};
-use crate::agent::Agent;
+use crate::agent::{Agent, Link};
 use crate::host::resident;
 use crate::lab::Lab;
 use crate::local::Local;
@@ -19,31 +19,28 @@ const VMS: usize = 100;
 /// How long the memory must stand still to be measured, in looks.
 const STILL: usize = 20;
 
-/// Measures and prints both; starts the agent anew for each run.
+/// Measures and prints both, with an agent that has done nothing before.
 ///
 /// # Panics
 /// When the agent fails.
-pub async fn run(effort: Effort, lab: &Lab, agent: &mut Agent) {
+pub async fn run(effort: Effort) {
+    let lab = Lab::new();
+    let mut agent = Agent::new(&lab, Link::Alone);
+    agent.start().await;
     let mut idle = Vec::new();
     for _ in 0..effort.of(3, 9) {
         agent.stop().await;
         agent.start().await;
-        idle.push(beyond(agent).await);
+        idle.push(beyond(&agent).await);
     }
     print_absolute("agent_rss_idle", "MB", Target::AtMost(20.0), &idle);
-    let mut local = Local::of(agent).await;
+    let mut local = Local::of(&agent).await;
     let image = image();
     for _ in 0..VMS {
-        let (_, create) = event(lab, &image, InitialPower::Off);
+        let (_, create) = event(&lab, &image, InitialPower::Off);
         carried_out(&mut local, create).await;
     }
-    let mut full = vec![beyond(agent).await];
-    for _ in 0..effort.of(0, 4) {
-        agent.stop().await;
-        agent.start().await;
-        full.push(beyond(agent).await);
-    }
-    print_absolute("agent_rss_100", "MB", Target::AtMost(30.0), &full);
+    print_absolute("agent_rss_100", "MB", Target::AtMost(30.0), &[beyond(&agent).await]);
 }
 
 /// What it has more than a bare process; the bare process is the baseline.

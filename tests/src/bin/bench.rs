@@ -33,14 +33,12 @@ async fn measure(effort: Effort, asked: &[String]) {
         let fleet = Fleet::start().await;
         push::run(effort, &fleet, lab.dir()).await;
     }
-    if wanted("create") || wanted("memory") {
+    if wanted("create") {
         let mut agent = Agent::new(&lab, Link::Alone);
         agent.start().await;
-        if wanted("create") {
-            create::run(effort, &lab, &agent).await;
-        }
-        if wanted("memory") {
-            memory::run(effort, &lab, &mut agent).await;
-        }
+        create::run(effort, &lab, &agent).await;
+    }
+    if wanted("memory") {
+        memory::run(effort).await;
     }
 }
