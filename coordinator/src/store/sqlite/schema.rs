@@ -51,7 +51,7 @@ fn prepare(connection: &Connection) -> StoreResult<()> {
         .busy_timeout(Duration::from_secs(10))
         // Else a statement that partial indexes or statistics bear on is compiled anew each time it leaves the cache.
         .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))
-        .and_then(|()| connection.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA cache_size = -16384;"))
+        .and_then(|_| connection.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA cache_size = -16384;"))
         .map_err(|e| failed("open the database", &e))
 }
 
