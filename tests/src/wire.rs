@@ -4,7 +4,9 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt,
+};
 
 use crate::lab::Lab;
 use crate::shell;
@@ -17,6 +19,9 @@ pub struct Wiretap {
     watched: [usize; 2],
     frames: Vec<Vec<u8>>,
 }
+
+/// Bytes that may be queued between two looks.
+const ROOM: usize = 256 << 20;
 
 impl Wiretap {
     /// Watches the lab's bridge, and puts a neighbour on it.
@@ -33,6 +38,10 @@ impl Wiretap {
         let kind = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Packet, SockType::Raw, kind, SockProtocol::EthAll);
         let socket = socket.unwrap_or_else(|error| panic!("no packet socket: {error}"));
+        // It hears every link of the machine, other tests' downloads on loopback too: without room they push our
+        // frames out while the guest is being asked.
+        setsockopt(&socket, sockopt::RcvBufForce, &ROOM)
+            .unwrap_or_else(|error| panic!("no room for frames: {error}"));
         let index = |name: &str| {
             let index = if_nametoindex(name).unwrap_or_else(|error| panic!("{name}: {error}"));
             usize::try_from(index).unwrap_or(usize::MAX)
