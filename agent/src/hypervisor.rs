@@ -129,6 +129,16 @@ pub enum BackupJob {
     Wedged(String),
 }
 
+/// How the guest's file systems stand in a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consistency {
+    /// Whole: the guest agent kept them frozen while it began.
+    FileSystem,
+    /// As after a power cut, and why the guest did not freeze them.
+    Crash(String),
+}
+
 /// A call that changes a domain. Each is short, and made for one domain at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -258,11 +268,11 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// `HYPERVISOR_DOWN` or `CALL_OVERRAN`: nothing is known then.
     async fn list(&self) -> Result<Domains, Cause>;
 
-    /// Makes a call, within its deadline.
+    /// Makes a call, within its deadline. Only `BeginBackup` has something to tell of its success.
     ///
     /// # Errors
     /// A cause that says what libvirt said. It may have taken effect all the same: observe.
-    async fn apply(&self, call: Call) -> Result<(), Cause>;
+    async fn apply(&self, call: Call) -> Result<Option<Consistency>, Cause>;
 
     /// Changes as they come. A receiver that lags treats it as `Resync`.
     fn events(&self) -> broadcast::Receiver<DomainEvent>;

@@ -14,7 +14,7 @@ use super::history::Aim;
 use super::plan::question::Vm;
 use super::plan::{Next, Question, create, mark};
 use super::step::Step;
-use crate::hypervisor::{Call, DomainNic, DomainSpec, Hypervisor, Mark};
+use crate::hypervisor::{Call, Consistency, DomainNic, DomainSpec, Hypervisor, Mark};
 use crate::network::{Shield, tap_name};
 use crate::storage::{JobProgress, NewDisk, Storage};
 
@@ -29,7 +29,16 @@ pub struct Effects {
     pub shield: Arc<dyn Shield>,
 }
 
-/// Applies a step. Returns the image that it made, for the one step that makes one.
+/// What a step made, beside what can be observed of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// By `adopt-snapshot`.
+    pub image: Option<ImageRef>,
+    /// By `begin-backup`.
+    pub consistency: Option<Consistency>,
+}
+
+/// Applies a step.
 ///
 /// # Errors
 /// What the call or job said. It may have taken effect all the same: observe.
@@ -38,7 +47,7 @@ pub async fn apply(
     question: &Question<'_>,
     step: Step,
     progress: &JobProgress,
-) -> Result<Option<ImageRef>, Cause> {
+) -> Result<Made, Cause> {
     let Effects { hypervisor, storage, shield } = effects;
     let (vm, id) = (question.event.vm, question.id());
     match step {
@@ -50,25 +59,29 @@ pub async fn apply(
         Step::SetShield => shield.set(vm, &question.rules(settled(question.spec())?)).await?,
         Step::Define | Step::PointAtNew | Step::PointBack => {
             let spec = domain_spec(effects, question, mark_to_write(question)?).await?;
-            hypervisor.apply(Call::Define(Box::new(spec))).await?;
+            call(effects, Call::Define(Box::new(spec))).await?;
         }
-        Step::Mark => hypervisor.apply(Call::Mark(mark_to_write(question)?)).await?,
-        Step::Start => hypervisor.apply(Call::Start(vm)).await?,
-        Step::AskShutdown => hypervisor.apply(Call::AskShutdown(vm)).await?,
-        Step::PowerOff => hypervisor.apply(Call::PowerOff(vm)).await?,
-        Step::Thaw => hypervisor.apply(Call::Thaw(vm)).await?,
+        Step::Mark => call(effects, Call::Mark(mark_to_write(question)?)).await?,
+        Step::Start => call(effects, Call::Start(vm)).await?,
+        Step::AskShutdown => call(effects, Call::AskShutdown(vm)).await?,
+        Step::PowerOff => call(effects, Call::PowerOff(vm)).await?,
+        Step::Thaw => call(effects, Call::Thaw(vm)).await?,
         Step::BeginBackup => {
             let target = storage.make_backup_target(vm, id, present(question)?.mark.disk).await?;
-            hypervisor.apply(Call::BeginBackup { vm, target }).await?;
+            let consistency = hypervisor.apply(Call::BeginBackup { vm, target }).await?;
+            return Ok(Made { consistency, ..Made::default() });
         }
-        Step::AbortBackup => hypervisor.apply(Call::AbortBackup(vm)).await?,
+        Step::AbortBackup => call(effects, Call::AbortBackup(vm)).await?,
         Step::CopySnapshot => {
             storage.copy_snapshot(vm, id, present(question)?.mark.disk, progress).await?;
         }
         Step::SealSnapshot => storage.seal_snapshot(vm, id).await?,
-        Step::AdoptSnapshot => return storage.adopt_snapshot(vm, id, progress).await.map(Some),
+        Step::AdoptSnapshot => {
+            let image = Some(storage.adopt_snapshot(vm, id, progress).await?);
+            return Ok(Made { image, ..Made::default() });
+        }
         Step::Upload => upload(effects, question, progress).await?,
-        Step::Undefine => hypervisor.apply(Call::Undefine(vm)).await?,
+        Step::Undefine => call(effects, Call::Undefine(vm)).await?,
         Step::ClearShield => shield.clear(vm).await?,
         Step::RetireDisks => {
             // Before the disks, whose absence is the step's proof.
@@ -83,7 +96,12 @@ pub async fn apply(
         Step::Discard => storage.discard(vm, id).await?,
         Step::RemoveFolder => storage.remove_folder(vm).await?,
     }
-    Ok(None)
+    Ok(Made::default())
+}
+
+/// A call that has nothing to tell but its success.
+async fn call(effects: &Effects, call: Call) -> Result<(), Cause> {
+    effects.hypervisor.apply(call).await.map(|_| ())
 }
 
 /// Whether a step is a job: long, with progress, and dropped when a cancel comes.

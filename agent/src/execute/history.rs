@@ -9,6 +9,7 @@ use dewpoint_proto::cause::Cause;
 use dewpoint_proto::spec::ImageRef;
 
 use crate::execute::step::Step;
+use crate::hypervisor::Consistency;
 use crate::journal::entry::{Before, Entry, UndoneAs};
 
 /// What has been tried for an event so far.
@@ -18,6 +19,7 @@ pub struct History {
     undo: Option<Undoing>,
     before: Option<Before>,
     image: Option<ImageRef>,
+    consistency: Option<Consistency>,
 }
 
 /// One start of a step.
@@ -69,9 +71,12 @@ impl History {
                 }
                 self.tries.push(Try { step: *step, began: at, end: TryEnd::Open });
             }
-            Entry::StepDone { step, image } => {
+            Entry::StepDone { step, image, consistency } => {
                 if image.is_some() {
                     self.image.clone_from(image);
+                }
+                if consistency.is_some() {
+                    self.consistency.clone_from(consistency);
                 }
                 self.close(*step, TryEnd::Done(at));
             }
@@ -111,6 +116,12 @@ impl History {
     #[must_use]
     pub fn image(&self) -> Option<&ImageRef> {
         self.image.as_ref()
+    }
+
+    /// How the guest's file systems stand in the latest backup; none: there was no backup of a VM that is on.
+    #[must_use]
+    pub fn consistency(&self) -> Option<&Consistency> {
+        self.consistency.as_ref()
     }
 
     /// How often a step was started, for its next entry.

@@ -15,7 +15,7 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
 use tokio::sync::broadcast;
 
-use super::{Call, Domain, DomainEvent, Domains, Hypervisor, Seen};
+use super::{Call, Consistency, Domain, DomainEvent, Domains, Hypervisor, Seen};
 use script::Fault;
 use world::World;
 
@@ -48,7 +48,7 @@ impl Hypervisor for FakeHypervisor {
         }
     }
 
-    async fn apply(&self, call: Call) -> Result<(), Cause> {
+    async fn apply(&self, call: Call) -> Result<Option<Consistency>, Cause> {
         let name = call.name();
         self.0.fuse().point(&format!("{name}: before")).await;
         if self.0.fuse().point_sent(&format!("{name}: sent")) {
@@ -71,9 +71,9 @@ impl Hypervisor for FakeHypervisor {
                 let first = self.carry_out(call.clone()).await;
                 match (&first, &call) {
                     // Of a begin that was told to have failed nothing is believed, so the agent hears of the first.
-                    (Ok(()), Call::BeginBackup { .. }) => self.carry_out(call).await.or(first),
+                    (Ok(_), Call::BeginBackup { .. }) => self.carry_out(call).await.or(first),
                     // What libvirt says of the second time is the answer that the agent gets.
-                    (Ok(()), _) => self.carry_out(call).await,
+                    (Ok(_), _) => self.carry_out(call).await,
                     (Err(_), _) => first,
                 }
             }
@@ -93,15 +93,15 @@ impl Hypervisor for FakeHypervisor {
 }
 
 impl FakeHypervisor {
-    async fn carry_out(&self, call: Call) -> Result<(), Cause> {
+    async fn carry_out(&self, call: Call) -> Result<Option<Consistency>, Cause> {
         if let Call::BeginBackup { vm, .. } = call {
             self.0.change(|state| state.freeze(vm))?;
             self.0.fuse().point("begin-backup: frozen").await;
             let begun = self.0.change(|state| state.carry_out(&call));
             self.0.fuse().point("begin-backup: begun").await;
             self.0.change(|state| state.thaw(vm));
-            return begun;
+            return begun.map(|()| Some(Consistency::FileSystem));
         }
-        self.0.change(|state| state.carry_out(&call))
+        self.0.change(|state| state.carry_out(&call)).map(|()| None)
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use self::events::Events;
 use self::lanes::Lanes;
 use self::workers::{Abandoned, Job, Pool};
-use super::{Call, Control, Domain, DomainEvent, Domains, Hypervisor, Seen};
+use super::{Call, Consistency, Control, Domain, DomainEvent, Domains, Hypervisor, Seen};
 
 mod backup;
 mod call;
@@ -91,7 +91,7 @@ impl Libvirt {
         domain
     }
 
-    async fn made(&self, call: Call) -> Result<(), Cause> {
+    async fn made(&self, call: Call) -> Result<Option<Consistency>, Cause> {
         let (name, deadline) = (call.name(), self.deadline(&call));
         let ticket = self.lanes.enter(call.vm(), name, deadline).await?;
         let pool = if matches!(call, Call::PowerOff(_)) { &self.stoppers } else { &self.callers };
@@ -127,12 +127,12 @@ impl Hypervisor for Libvirt {
         Ok(domains.into_iter().map(|(vm, domain)| (vm, self.with_overrun(domain))).collect())
     }
 
-    async fn apply(&self, call: Call) -> Result<(), Cause> {
+    async fn apply(&self, call: Call) -> Result<Option<Consistency>, Cause> {
         let (vm, name, began) = (call.vm(), call.name(), Instant::now());
         let result = self.made(call).await;
         let took_ms = began.elapsed().as_millis();
         match &result {
-            Ok(()) => tracing::debug!(vm_id = %vm, call = name, took_ms, "libvirt call"),
+            Ok(_) => tracing::debug!(vm_id = %vm, call = name, took_ms, "libvirt call"),
             Err(cause) => {
                 tracing::debug!(vm_id = %vm, call = name, took_ms, reason = %cause.reason, error = %cause, "libvirt call");
             }

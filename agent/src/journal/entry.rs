@@ -8,7 +8,7 @@ use dewpoint_proto::vm_state::VmState;
 use serde::{Deserialize, Serialize};
 
 use crate::execute::step::Step;
-use crate::hypervisor::Wanted;
+use crate::hypervisor::{Consistency, Wanted};
 
 /// One entry of the journal. Stored as kind, version and JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub enum Entry {
         /// The image that it made, for `adopt-snapshot`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image: Option<ImageRef>,
+        /// How the guest's file systems stand in the backup, for `begin-backup`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        consistency: Option<Consistency>,
     },
     /// The step's call or job returned an error. It may have taken effect all the same.
     StepFailed {

@@ -22,7 +22,7 @@ fn started(step: Step) -> Entry {
 }
 
 fn done(step: Step) -> Entry {
-    Entry::StepDone { step, image: None }
+    Entry::StepDone { step, image: None, consistency: None }
 }
 
 fn succeeded(event: EventId) -> Entry {

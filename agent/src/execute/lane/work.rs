@@ -5,8 +5,9 @@ use std::time::Duration;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::event::{Event, Kind};
 use dewpoint_proto::ids::EventId;
-use dewpoint_proto::spec::{ImageRef, VmSpec};
+use dewpoint_proto::spec::VmSpec;
 
+use crate::execute::apply::Made;
 use crate::execute::history::History;
 use crate::execute::step::Step;
 use crate::journal::entry::{Before, Entry};
@@ -100,9 +101,9 @@ impl Work {
     }
 
     /// Notes what came of a step; written with the next entry.
-    pub(crate) fn returned(&mut self, step: Step, result: Result<Option<ImageRef>, Cause>, now: Duration) {
+    pub(crate) fn returned(&mut self, step: Step, result: Result<Made, Cause>, now: Duration) {
         let entry = match result {
-            Ok(image) => Entry::StepDone { step, image },
+            Ok(Made { image, consistency }) => Entry::StepDone { step, image, consistency },
             Err(cause) => Entry::StepFailed { step, cause },
         };
         self.history.record(&entry, Some(now));

@@ -21,7 +21,7 @@ use super::question::{Question, Server, Vm, known};
 use super::{Next, On, Plan, retry};
 use crate::execute::history::{History, TryEnd};
 use crate::execute::step::Step;
-use crate::hypervisor::BackupJob;
+use crate::hypervisor::{BackupJob, Consistency};
 use crate::storage::{SnapshotFile, VmFiles};
 
 /// Towards the image.
@@ -93,7 +93,18 @@ fn hand_over(question: &Question<'_>, files: &VmFiles, image: &ImageRef) -> Plan
     if file.is_some() || has_leftovers(files, id) {
         return Ok(Next::step(Step::Discard));
     }
-    Ok(Next::Done(Succeeded { image: Some(image.clone()), note: String::new() }))
+    Ok(Next::Done(Succeeded { image: Some(image.clone()), note: stands(question.history) }))
+}
+
+/// How far the snapshot can be trusted, in the field's words.
+fn stands(history: &History) -> String {
+    match history.consistency().filter(|_| !history.started(Step::CopySnapshot)) {
+        Some(Consistency::FileSystem) => {
+            "file-system consistent: the guest froze its file systems".to_owned()
+        }
+        Some(Consistency::Crash(why)) => format!("crash consistent, as after a power cut: {why}"),
+        None => "taken while the VM was off".to_owned(),
+    }
 }
 
 /// Of a VM that is on.

@@ -181,7 +181,7 @@ fn began(step: Step) -> Entry {
 }
 
 fn did(step: Step) -> [Entry; 2] {
-    [began(step), Entry::StepDone { step, image: None }]
+    [began(step), Entry::StepDone { step, image: None, consistency: None }]
 }
 
 fn failed(step: Step, reason: Reason) -> [Entry; 2] {

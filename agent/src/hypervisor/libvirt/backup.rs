@@ -10,28 +10,20 @@ use virt_sys as sys;
 
 use super::trouble::{Trouble, code, is_wrong_state};
 use super::{Settings, ffi, observe};
-use crate::hypervisor::BackupJob;
+use crate::hypervisor::{BackupJob, Consistency};
 
 /// Tries of one call to thaw, each as long as the guest agent's timeout.
 const THAWS: usize = 3;
 
-/// Whether the guest's file systems stand still.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guest {
-    Frozen,
-    /// There is no agent, or it cannot freeze: the backup is as after a power cut.
-    Moving,
-}
-
 /// Begins the backup that the XML says, with frozen file systems if the guest agent answers.
-pub(super) fn begin(handle: &Handle, settings: &Settings, xml: &str) -> Result<(), Trouble> {
+pub(super) fn begin(handle: &Handle, settings: &Settings, xml: &str) -> Result<Consistency, Trouble> {
     if let BackupJob::Wedged(why) = observe::backup(handle)? {
         return Err(Cause::new(Reason::HypervisorError, why).into());
     }
     forget_last(handle)?;
-    let guest = freeze(handle, settings)?;
+    let consistency = freeze(handle, settings)?;
     let begun = ffi::begin_backup(handle, xml);
-    if guest == Guest::Frozen
+    if consistency == Consistency::FileSystem
         && let Err(trouble) = thaw(handle, settings)
     {
         // A snapshot is not worth a guest that stands still without anyone looking after it.
@@ -40,7 +32,8 @@ pub(super) fn begin(handle: &Handle, settings: &Settings, xml: &str) -> Result<(
         }
         return Err(trouble);
     }
-    Ok(begun?)
+    begun?;
+    Ok(consistency)
 }
 
 /// Ends a running backup; other jobs are not ours to end.
@@ -81,17 +74,17 @@ pub(super) fn is_agent_trouble(error: &Error) -> bool {
         || [sys::VIR_ERR_AGENT_UNRESPONSIVE, sys::VIR_ERR_AGENT_COMMAND_FAILED].contains(&code(error))
 }
 
-fn freeze(handle: &Handle, settings: &Settings) -> Result<Guest, Trouble> {
+fn freeze(handle: &Handle, settings: &Settings) -> Result<Consistency, Trouble> {
     ffi::set_agent_timeout(handle, settings.agent_seconds())?;
     match ffi::freeze(handle) {
-        Ok(()) => Ok(Guest::Frozen),
+        Ok(()) => Ok(Consistency::FileSystem),
         Err(error) if code(&error) == sys::VIR_ERR_AGENT_UNRESPONSIVE || is_no_channel(&error) => {
-            Ok(Guest::Moving)
+            Ok(Consistency::Crash("no guest agent answers".to_owned()))
         }
         Err(error) if is_agent_trouble(&error) => {
             tracing::warn!(%error, "the guest did not freeze; its snapshot will be as after a power cut");
             thaw(handle, settings)?;
-            Ok(Guest::Moving)
+            Ok(Consistency::Crash(error.message().to_owned()))
         }
         Err(error) => {
             thaw(handle, settings)?;

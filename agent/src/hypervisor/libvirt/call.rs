@@ -9,37 +9,43 @@ use virt_sys as sys;
 use super::link::Session;
 use super::trouble::{Trouble, code, is_no_domain};
 use super::{Settings, backup, ffi, mark, observe, xml};
-use crate::hypervisor::{Call, DomainSpec, Mark, Seen};
+use crate::hypervisor::{Call, Consistency, DomainSpec, Mark, Seen};
 
 type Done = Result<(), Trouble>;
 
 /// Makes a call. An error proves nothing: it may have taken effect, or may yet.
-pub(super) fn make(session: &Session, settings: &Settings, call: &Call) -> Done {
+pub(super) fn make(
+    session: &Session,
+    settings: &Settings,
+    call: &Call,
+) -> Result<Option<Consistency>, Trouble> {
     let connect = &session.connect;
     if let Call::Define(spec) = call {
-        return define(connect, &xml::domain(settings, session.owner()?, spec)?, spec);
+        define(connect, &xml::domain(settings, session.owner()?, spec)?, spec)?;
+        return Ok(None);
     }
     let vm = call.vm();
     let handle = match connect.lookup_domain_by_uuid(vm.0) {
         Ok(handle) => handle,
-        Err(error) if is_no_domain(&error) && matches!(call, Call::Undefine(_)) => return Ok(()),
+        Err(error) if is_no_domain(&error) && matches!(call, Call::Undefine(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     must_be_ours(&handle, vm)?;
     match call {
         // Made above, as there need be no domain yet.
-        Call::Define(_) => Ok(()),
-        Call::Mark(mark) => set_mark(&handle, mark),
-        Call::Start(_) => start(&handle),
-        Call::PowerOff(_) => Ok(handle.destroy_flags(sys::VIR_DOMAIN_DESTROY_DEFAULT)?),
-        Call::AskShutdown(_) => ask_shutdown(&handle, settings),
-        Call::Undefine(_) => undefine(&handle),
+        Call::Define(_) => {}
+        Call::Mark(mark) => set_mark(&handle, mark)?,
+        Call::Start(_) => start(&handle)?,
+        Call::PowerOff(_) => handle.destroy_flags(sys::VIR_DOMAIN_DESTROY_DEFAULT)?,
+        Call::AskShutdown(_) => ask_shutdown(&handle, settings)?,
+        Call::Undefine(_) => undefine(&handle)?,
         Call::BeginBackup { target, .. } => {
-            backup::begin(&handle, settings, &xml::backup(session.owner()?, target)?)
+            return backup::begin(&handle, settings, &xml::backup(session.owner()?, target)?).map(Some);
         }
-        Call::AbortBackup(_) => backup::abort(&handle),
-        Call::Thaw(_) => backup::thaw(&handle, settings),
+        Call::AbortBackup(_) => backup::abort(&handle)?,
+        Call::Thaw(_) => backup::thaw(&handle, settings)?,
     }
+    Ok(None)
 }
 
 /// What the call is for, to be put after "libvirt did not".
