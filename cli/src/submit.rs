@@ -18,7 +18,7 @@ use crate::fleet::backoff::Backoff;
 use crate::fleet::{DEADLINE, Fleet, is_lost};
 use crate::follow;
 use crate::output::Output;
-use crate::view::event::{EventView, brief, standing, title};
+use crate::view::event::{EventView, brief};
 
 /// How long a lost answer is asked for again. A coordinator restarts well within.
 const RESEND: Duration = Duration::from_secs(60);
@@ -60,7 +60,6 @@ impl Submission {
             return output.show(&EventView::from(&record), |paint| brief(&record, paint));
         };
         output.progress(&format!("event {}", record.event_id))?;
-        output.progress(&format!("{}: {}", title(&record), standing(&record)))?;
         let ended = follow::until_end(fleet, self.id, bound, output).await?;
         output.show(&EventView::from(&ended), |paint| brief(&ended, paint))?;
         follow::verdict(&ended)

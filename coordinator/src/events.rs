@@ -65,7 +65,7 @@ pub enum Watched<T> {
 /// An event with its progress, when its host tells it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventStatus {
-    /// Its row.
+    /// Its row; an accepted event whose progress tells of a step is shown as running.
     pub record: EventRecord,
     /// Since the coordinator started, by its host; gone when it ended.
     pub progress: Option<Progress>,

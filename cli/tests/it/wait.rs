@@ -27,8 +27,9 @@ fn progress_goes_to_stderr_and_the_outcome_to_stdout() {
     let fake = Fake::start();
     fake.with(|script| {
         script.watches.push_back(vec![
-            Told::Event(running("fetch-image", 0, 1 << 30)),
+            Told::Event(record("create", "assigned")),
             Told::SnapshotComplete,
+            Told::Event(running("fetch-image", 0, 1 << 30)),
             Told::Event(running("fetch-image", 1 << 29, 1 << 30)),
             Told::Event(running("define", 0, 0)),
             Told::Event(succeeded()),
@@ -39,6 +40,8 @@ fn progress_goes_to_stderr_and_the_outcome_to_stdout() {
     assert!(ran.out.starts_with("create web: succeeded on hv1 after 12s\n"), "{}", ran.out);
     assert!(ran.err.contains("create web: running on hv1: fetch-image, 0% of 1 GiB\n"), "{}", ran.err);
     assert!(ran.err.contains("create web: running on hv1: define\n"), "{}", ran.err);
+    // The answer to the request and the watch's first word say the same: it is said once.
+    assert_eq!(ran.err.matches("create web: assigned on hv1\n").count(), 1, "{}", ran.err);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use super::fleet::Fleet;
 use super::liveness::Liveness;
 use super::request::{HostSelector, VmSelector};
+use super::stage::Stage;
 use super::{EventStatus, Events, HostStatus, Inner, Watched, every, watch};
 use crate::store::causes::{no_event, no_host, no_vm};
 use crate::store::{
@@ -141,10 +142,14 @@ impl Inner {
         Ok(Paged { items: items.into_iter().map(|record| self.with_progress(record)).collect(), next })
     }
 
-    fn with_progress(&self, record: EventRecord) -> EventStatus {
+    /// A step that is told has begun its event. Its row says so with the host's next heartbeat, seconds later.
+    fn with_progress(&self, mut record: EventRecord) -> EventStatus {
         let host = record.host.filter(|_| !record.stage.has_ended());
         let progress =
             host.and_then(|host| self.progress().get(&host).and_then(|known| known.get(&record.id)).cloned());
+        if record.stage == Stage::Accepted && progress.as_ref().is_some_and(|told| !told.step.is_empty()) {
+            record.stage = Stage::Running;
+        }
         EventStatus { record, progress }
     }
 

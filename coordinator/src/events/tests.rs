@@ -276,10 +276,17 @@ async fn a_watch_begins_with_a_snapshot_and_misses_nothing() {
     assert!(matches!(next(&mut events).await, Watched::Item(status) if status.record.id == after.id));
     assert!(matches!(next(&mut vms).await, Watched::Item(vm) if vm.unfinished == Some(after.id)));
     let progress = Progress { event_id: after.id.to_string(), step: "fetch".into(), ..Progress::default() };
-    world.events.progress(host(1), progress);
-    assert!(matches!(next(&mut events).await,
-        Watched::Item(status) if status.progress.as_ref().is_some_and(|progress| progress.step == "fetch")));
     world.events.accepted(host(1), term, Seq(2)).await.unwrap();
+    world.events.progress(host(1), progress);
+    let begun = loop {
+        match next(&mut events).await {
+            Watched::Item(status) if status.progress.is_some() => break status,
+            _ => {}
+        }
+    };
+    // The host's next heartbeat says so too, seconds later.
+    assert_eq!(begun.record.stage, Stage::Running);
+    assert_eq!(begun.progress.map(|progress| progress.step), Some("fetch".to_owned()));
     world.events.report(host(1), term, report(1, &after, false)).await.unwrap();
     let ended = loop {
         match next(&mut events).await {
