@@ -42,7 +42,7 @@ lint: deny
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 deny:
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources; \
 	else echo "deny: cargo-deny is not installed, so licences and sources are not checked (cargo install cargo-deny --locked)"; fi
 
 doc:
