@@ -12,8 +12,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use dewpoint_proto::cause::{Cause, Reason};
-use dewpoint_proto::status::{DOMAIN, from_status};
+use dewpoint_proto::status::{DOMAIN, WHO, from_status};
 use dewpoint_proto::wire::fleet::events_client::EventsClient;
+use dewpoint_proto::wire::fleet::fleet_client::FleetClient;
 use dewpoint_proto::wire::fleet::hosts_client::HostsClient;
 use dewpoint_proto::wire::fleet::images_client::ImagesClient;
 use dewpoint_proto::wire::fleet::networks_client::NetworksClient;
@@ -54,7 +55,14 @@ macro_rules! clients {
 }
 
 impl Fleet {
-    clients!(vms: VmsClient, events: EventsClient, hosts: HostsClient, images: ImagesClient, networks: NetworksClient);
+    clients!(
+        vms: VmsClient,
+        events: EventsClient,
+        hosts: HostsClient,
+        fleet: FleetClient,
+        images: ImagesClient,
+        networks: NetworksClient
+    );
 
     /// Connects to the coordinator that the command line, the environment or the config file names.
     ///
@@ -117,11 +125,22 @@ impl Fleet {
     }
 }
 
-/// A request that the coordinator, too, gives up after [`DEADLINE`].
+/// A request that the coordinator, too, gives up after [`DEADLINE`], and that says who asks.
 pub(crate) fn request<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(DEADLINE);
+    // A name that metadata cannot carry is not told: the coordinator keeps where the request came from anyway.
+    if let Ok(who) = who().parse() {
+        request.metadata_mut().insert(WHO, who);
+    }
     request
+}
+
+/// The person at this command, as far as the system says: `ann@ops1`, the one behind `sudo`.
+fn who() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}@{}", user.unwrap_or_else(|| "unnamed".to_owned()), machine.trim())
 }
 
 /// Whether the wire failed rather than the coordinator answering: what was asked may have been done or not.

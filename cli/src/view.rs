@@ -3,6 +3,7 @@
 //! JSON names are those of the wire, apart from instants (`..._at`, RFC 3339 in UTC instead of `..._at_ms`) and what is
 //! empty on the wire (`null` here). They are as stable as the wire: added to, never renamed.
 
+pub(crate) mod act;
 pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod image;

@@ -4,6 +4,7 @@
 //! our cause. Owns: the bounds on requests at a time. Never: decides anything about an event.
 
 mod events;
+mod fleet;
 mod hosts;
 mod images;
 mod networks;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::status::to_status;
-use dewpoint_proto::wire::fleet;
+use dewpoint_proto::wire::fleet as wire;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::Semaphore;
@@ -59,15 +60,17 @@ impl Api {
 
     /// Adds every service, with its bounds.
     pub fn add_to(&self, routes: &mut RoutesBuilder) {
-        use fleet::events_server::EventsServer;
-        use fleet::hosts_server::HostsServer;
-        use fleet::images_server::ImagesServer;
-        use fleet::networks_server::NetworksServer;
-        use fleet::vms_server::VmsServer;
+        use wire::events_server::EventsServer;
+        use wire::fleet_server::FleetServer;
+        use wire::hosts_server::HostsServer;
+        use wire::images_server::ImagesServer;
+        use wire::networks_server::NetworksServer;
+        use wire::vms_server::VmsServer;
         routes
             .add_service(VmsServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES))
             .add_service(EventsServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES))
             .add_service(HostsServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES))
+            .add_service(FleetServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES))
             .add_service(ImagesServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES))
             .add_service(NetworksServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES));
     }

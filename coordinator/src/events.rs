@@ -4,7 +4,7 @@
 //! durable before anything here says so. Never: ends an event that a host may have begun, or asks a host for anything.
 //!
 //! - `admit`: from a request to an admitted event. `read`: questions and watches. `catalogue`: images and networks.
-//! - `hosts`: what the router brings. `sweep`: pending events tried again, deadlines.
+//! - `people`: what people decide, with who and why. `hosts`: what the router brings. `sweep`: pending events tried again, deadlines.
 //! - [`stage`]: where an event stands, and the one function that says what may follow.
 
 mod admit;
@@ -14,6 +14,7 @@ mod fleet;
 mod hosts;
 pub mod liveness;
 mod network;
+mod people;
 mod pools;
 mod read;
 pub mod request;

@@ -4,6 +4,7 @@
 //! interchangeable, and pass one contract suite unchanged. Whatever belongs together happens in one transaction or not
 //! at all. Never: chooses (that is the scheduler's), reads the clock, or infers (a claim goes by proof alone).
 
+pub mod audit;
 pub(crate) mod causes;
 #[cfg(test)]
 pub(crate) mod contract;
@@ -24,6 +25,7 @@ use dewpoint_proto::names::NetworkName;
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::vm_state::VmState;
 
+pub use audit::{About, Act, AuditEntry, AuditRecord, Word};
 pub use error::StoreError;
 pub use page::{Page, Paged};
 pub use record::*;
@@ -60,11 +62,13 @@ pub trait Store: Send + Sync + 'static {
     async fn record_heartbeat(&self, under: Under, facts: HostFacts) -> StoreResult<()>;
 
     /// A cordoned host gets no new VMs.
-    async fn set_cordon(&self, host: HostId, cordon: Switch) -> StoreResult<HostSettled>;
+    async fn set_cordon(&self, host: HostId, cordon: Switch, word: Word) -> StoreResult<HostSettled>;
     /// A held host is delivered nothing. The number of hosts it concerns.
-    async fn set_hold(&self, scope: HoldScope, hold: Switch) -> StoreResult<Settled<u32>>;
+    async fn set_hold(&self, scope: HoldScope, hold: Switch, word: Word) -> StoreResult<Settled<u32>>;
     /// A person says that this database may place again: hosts that are ahead of it go on from their own last seq.
-    async fn end_recovery(&self) -> StoreResult<()>;
+    async fn end_recovery(&self, word: Word) -> StoreResult<()>;
+    /// Keeps what a person did, where no transition above does so by itself.
+    async fn record_act(&self, entry: AuditEntry) -> StoreResult<()>;
     /// Counts claims from the VMs' rows and corrects the sums kept with the hosts.
     async fn recount_claims(&self) -> StoreResult<Vec<Miscount>>;
 
@@ -99,6 +103,8 @@ pub trait Store: Send + Sync + 'static {
     async fn hosts(&self, page: Page) -> StoreResult<Paged<HostRecord>>;
     /// What holds for all.
     async fn fleet(&self) -> StoreResult<FleetRecord>;
+    /// What people did, newest first.
+    async fn audit(&self, about: About, page: Page) -> StoreResult<Paged<AuditRecord>>;
     /// One image.
     async fn image(&self, image: ImageSelector) -> StoreResult<Option<ImageRecord>>;
     /// By digest.

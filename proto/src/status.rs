@@ -9,6 +9,8 @@ use crate::cause::{Cause, Reason};
 
 /// The `ErrorInfo` domain of our reasons.
 pub const DOMAIN: &str = "dewpoint";
+/// The metadata by which a caller names the person behind it. Not proven.
+pub const WHO: &str = "dewpoint-who";
 const ADVICE: &str = "advice";
 
 /// A cause as callers see it.

@@ -42,6 +42,9 @@ pub(crate) enum HostCommand {
     Uncordon {
         /// Hostname or id
         host: HostRef,
+        /// Why, in your words
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
     },
     /// Deliver nothing to a host and let it begin no step; VMs run on
     Hold {
@@ -55,13 +58,16 @@ pub(crate) enum HostCommand {
     Release {
         #[command(flatten)]
         which: Which,
+        /// Why, in your words
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
     },
     /// Let the coordinator place VMs again though its hosts know events that it does not
     ///
     /// To be given after a look at what was lost: the coordinator's database was restored from a backup, or replaced.
     /// Its hosts then go on from their own last events, and what happened between stays unknown to it.
     EndRecovery {
-        /// Why it may go on, for the coordinator's log
+        /// Why it may go on: kept, see `dewpoint audit ls`
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
@@ -92,13 +98,13 @@ pub(crate) async fn carry_out(
             let asked = request(CordonHostRequest { host: host.to_string(), reason });
             show_one(&fleet.ask(fleet.hosts().cordon_host(asked)).await?, output)
         }
-        HostCommand::Uncordon { host } => {
-            let asked = request(UncordonHostRequest { host: host.to_string() });
+        HostCommand::Uncordon { host, reason } => {
+            let asked = request(UncordonHostRequest { host: host.to_string(), reason });
             show_one(&fleet.ask(fleet.hosts().uncordon_host(asked)).await?, output)
         }
         HostCommand::Hold { which, reason } => set_hold(&fleet, &which, true, reason, output).await,
         HostCommand::EndRecovery { reason } => end_recovery(&fleet, reason, output).await,
-        HostCommand::Release { which } => set_hold(&fleet, &which, false, String::new(), output).await,
+        HostCommand::Release { which, reason } => set_hold(&fleet, &which, false, reason, output).await,
     }
 }
 

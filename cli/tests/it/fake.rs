@@ -13,11 +13,14 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::status::to_status;
 use dewpoint_proto::wire::event::{self as event, Outcome, Succeeded, outcome::End};
 use dewpoint_proto::wire::fleet::events_server::EventsServer;
+use dewpoint_proto::wire::fleet::fleet_server::FleetServer;
 use dewpoint_proto::wire::fleet::hosts_server::HostsServer;
 use dewpoint_proto::wire::fleet::images_server::ImagesServer;
 use dewpoint_proto::wire::fleet::networks_server::NetworksServer;
 use dewpoint_proto::wire::fleet::vms_server::VmsServer;
-use dewpoint_proto::wire::fleet::{CreateVmRequest, EventRecord, Host, Image, Network, Vm, WatchVmsResponse};
+use dewpoint_proto::wire::fleet::{
+    Act, CreateVmRequest, EventRecord, Host, Image, Network, Vm, WatchVmsResponse,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tonic::Status;
@@ -55,6 +58,7 @@ pub(crate) struct Script {
     pub(crate) images: Vec<Image>,
     pub(crate) networks: Vec<Network>,
     pub(crate) events: Vec<EventRecord>,
+    pub(crate) acts: Vec<Act>,
     pub(crate) image_server: String,
     pub(crate) created: Vec<CreateVmRequest>,
     /// `METHOD WHAT`, in order.
@@ -151,6 +155,7 @@ where
         .add_service(VmsServer::new(service.clone()))
         .add_service(EventsServer::new(service.clone()))
         .add_service(HostsServer::new(service.clone()))
+        .add_service(FleetServer::new(service.clone()))
         .add_service(ImagesServer::new(service.clone()))
         .add_service(NetworksServer::new(service))
         .serve_with_incoming(accepted)

@@ -2,7 +2,7 @@
 
 use dewpoint::Exit;
 use dewpoint_proto::wire::event::{self as event, Nic, Power, VmState};
-use dewpoint_proto::wire::fleet::{EventRecord, Explanation, Host, HostVerdict, Image, Network, Vm};
+use dewpoint_proto::wire::fleet::{Act, EventRecord, Explanation, Host, HostVerdict, Image, Network, Vm};
 
 use crate::fake::{EVENT, Fake, record};
 use crate::run::run;
@@ -211,6 +211,38 @@ fn a_recovering_fleet_is_told_with_the_way_out_and_ends_by_a_persons_word() {
     assert!(ended.starts_with("recovery ended") && ended.contains("hv1 knows events"), "{ended}");
     assert!(run(&fake.url, &end).out.contains("not recovering"));
     assert_eq!(fake.state.asked("end_recovery")[0], "end_recovery backup of Monday, compared");
+}
+
+#[test]
+fn what_people_did_is_listed_with_who_to_what_and_why() {
+    let fake = fleet();
+    let held = Act {
+        at_ms: 1_700_000_000_000,
+        who: "ann@ops1 from 192.0.2.7".into(),
+        act: "hold".into(),
+        host_id: "id-1".into(),
+        hostname: "hv1".into(),
+        reason: format!("smoke {}", "x".repeat(200)),
+        ..Act::default()
+    };
+    let ended =
+        Act { act: "end-recovery".into(), host_id: String::new(), hostname: String::new(), ..held.clone() };
+    fake.with(|script| script.acts = vec![ended, held]);
+    let shown = run(&fake.url, &["audit", "ls"]).out;
+    assert!(
+        shown
+            .contains("2023-11-14T22:13:20.000Z  hold          ann@ops1 from 192.0.2.7\n  host hv1\n  smoke"),
+        "{shown}"
+    );
+    assert!(shown.contains("  the whole fleet\n"), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let json = run(&fake.url, &["audit", "ls", "--host", "hv1", "--json"]).json();
+    assert_eq!(
+        (&json["acts"][1]["act"], &json["acts"][0]["host_id"]),
+        (&"hold".into(), &serde_json::Value::Null)
+    );
+    let asked = fake.state.asked("list_acts");
+    assert!(asked[1].ends_with("[] by name") && asked[1] != asked[0], "{asked:?}");
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! `Hosts`: how they are, and the switches that people turn.
 
-use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::HostId;
-use dewpoint_proto::limits;
 use dewpoint_proto::wire::fleet::{self, hosts_server::Hosts};
 use tonic::{Request, Response, Status};
 
+use super::fleet::Caller;
 use super::{Api, millis};
 use crate::events::HostStatus;
 use crate::events::request::HostSelector;
-use crate::store::{FleetRecord, HoldScope, Page, Switch};
+use crate::store::{FleetRecord, HoldScope, Page, Switch, Word};
 
 #[tonic::async_trait]
 impl Hosts for Api {
@@ -45,16 +45,19 @@ impl Hosts for Api {
         &self,
         request: Request<fleet::CordonHostRequest>,
     ) -> Result<Response<fleet::Host>, Status> {
-        let request = request.into_inner();
-        self.answer("CordonHost", self.cordon(&request.host, Switch::On(request.reason.clone()))).await
+        let caller = Caller::of(&request);
+        let fleet::CordonHostRequest { host, reason } = request.into_inner();
+        self.answer("CordonHost", async { self.cordon(&host, Switch::On, caller.word(reason)?).await }).await
     }
 
     async fn uncordon_host(
         &self,
         request: Request<fleet::UncordonHostRequest>,
     ) -> Result<Response<fleet::Host>, Status> {
-        let request = request.into_inner();
-        self.answer("UncordonHost", self.cordon(&request.host, Switch::Off)).await
+        let caller = Caller::of(&request);
+        let fleet::UncordonHostRequest { host, reason } = request.into_inner();
+        self.answer("UncordonHost", async { self.cordon(&host, Switch::Off, caller.word(reason)?).await })
+            .await
     }
 
     async fn set_hold(
@@ -62,10 +65,11 @@ impl Hosts for Api {
         request: Request<fleet::SetHoldRequest>,
     ) -> Result<Response<fleet::SetHoldResponse>, Status> {
         self.answer("SetHold", async {
+            let caller = Caller::of(&request);
             let request = request.into_inner();
             let scope = self.host_id(&request.host).await?.map_or(HoldScope::Fleet, HoldScope::Host);
-            let hold = if request.hold { Switch::On(request.reason) } else { Switch::Off };
-            let hosts = self.events.hold(scope, hold).await?;
+            let hold = if request.hold { Switch::On } else { Switch::Off };
+            let hosts = self.events.hold(scope, hold, caller.word(request.reason)?).await?;
             Ok(fleet::SetHoldResponse { hosts })
         })
         .await
@@ -76,8 +80,8 @@ impl Hosts for Api {
         request: Request<fleet::EndRecoveryRequest>,
     ) -> Result<Response<fleet::EndRecoveryResponse>, Status> {
         self.answer("EndRecovery", async {
-            let reason = given(request.into_inner().reason)?;
-            let ended = self.events.end_recovery(&reason).await?;
+            let word = Caller::of(&request).word_with_reason(request.into_inner().reason)?;
+            let ended = self.events.end_recovery(word).await?;
             Ok(fleet::EndRecoveryResponse { ended: ended.map(Into::into) })
         })
         .await
@@ -93,8 +97,8 @@ impl Api {
         Ok(Some(self.events.host(text.parse()?).await?.record.id))
     }
 
-    async fn cordon(&self, host: &str, cordon: Switch) -> Result<fleet::Host, Cause> {
-        let host = self.events.cordon(host.parse()?, cordon).await?;
+    async fn cordon(&self, host: &str, cordon: Switch, word: Word) -> Result<fleet::Host, Cause> {
+        let host = self.events.cordon(host.parse()?, cordon, word).await?;
         Ok(self.host_to_wire(host, &self.events.fleet().await?))
     }
 
@@ -129,19 +133,4 @@ impl Api {
             recovering: of_all.recovering.clone().map(Into::into),
         }
     }
-}
-
-/// Why a person does what cannot be taken back.
-fn given(reason: String) -> Result<String, Cause> {
-    if reason.trim().is_empty() {
-        return Err(Cause::new(Reason::Invalid, "there is no reason")
-            .advise("say why, for whoever reads the log later")
-            .with("field", "reason"));
-    }
-    if reason.len() > limits::NOTE_BYTES {
-        return Err(Cause::new(Reason::TooLarge, format!("the reason has {} bytes", reason.len()))
-            .advise(format!("give at most {} bytes", limits::NOTE_BYTES))
-            .with("field", "reason"));
-    }
-    Ok(reason)
 }

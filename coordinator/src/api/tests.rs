@@ -271,7 +271,11 @@ async fn a_cordoned_host_gets_nothing_new() {
     let cordoned = coordinator.hosts().cordon_host(request).await.unwrap().into_inner();
     assert!(cordoned.cordoned && cordoned.cordon_reason == "disk swap");
     assert_eq!(reason(coordinator.vms().create_vm(create_request("web")).await), Reason::NoCapacity);
-    coordinator.hosts().uncordon_host(fleet::UncordonHostRequest { host }).await.unwrap();
+    coordinator
+        .hosts()
+        .uncordon_host(fleet::UncordonHostRequest { host, reason: String::new() })
+        .await
+        .unwrap();
     coordinator.create("web").await;
 }
 
@@ -379,6 +383,40 @@ async fn a_create_that_is_refused_keeps_no_address() {
     let created = coordinator.vms().create_vm(request).await.unwrap().into_inner();
     let vm = coordinator.vms().get_vm(fleet::GetVmRequest { vm: created.vm_id }).await.unwrap().into_inner();
     assert_eq!(vm.nics[0].addresses, ["192.0.2.2/30"]);
+}
+
+#[tokio::test]
+async fn whoever_holds_or_cordons_is_kept_with_the_reason() {
+    let coordinator = Coordinator::start().await;
+    let agent = Agent::new();
+    let (_link, _) = agent.connect(&coordinator).await;
+    let host = agent.host.to_string();
+    let cordon = fleet::CordonHostRequest { host: host.clone(), reason: "worn disk".into() };
+    let mut named = tonic::Request::new(cordon);
+    named.metadata_mut().insert(dewpoint_proto::status::WHO, "ann@ops1".parse().unwrap());
+    coordinator.hosts().cordon_host(named).await.unwrap();
+    let uncordon = fleet::UncordonHostRequest { host: host.clone(), reason: String::new() };
+    coordinator.hosts().uncordon_host(uncordon).await.unwrap();
+    let hold = fleet::SetHoldRequest { host: String::new(), hold: true, reason: "fire drill".into() };
+    coordinator.hosts().set_hold(hold).await.unwrap();
+
+    let mut fleet = fleet::fleet_client::FleetClient::new(coordinator.channel.clone());
+    let mut list = async |request| fleet.list_acts(request).await.map(|it| it.into_inner());
+    let all = list(fleet::ListActsRequest::default()).await.unwrap().acts;
+    let told: Vec<_> =
+        all.iter().map(|act| (act.act.as_str(), act.who.as_str(), act.reason.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("hold", "unnamed from 127.0.0.1", "fire drill"),
+            ("uncordon", "unnamed from 127.0.0.1", ""),
+            ("cordon", "ann@ops1 from 127.0.0.1", "worn disk"),
+        ]
+    );
+    let of_host = list(fleet::ListActsRequest { host_id: host.clone(), ..Default::default() }).await.unwrap();
+    assert_eq!((of_host.acts.len(), &of_host.acts[0].host_id), (2, &host));
+    let wrong = fleet::ListActsRequest { host_id: "hv1".into(), ..Default::default() };
+    assert_eq!(reason(list(wrong).await), Reason::Invalid);
 }
 
 #[tokio::test]

@@ -12,8 +12,7 @@ use super::stage::Stage;
 use super::{EventStatus, Events, HostStatus, Inner, Watched, every, watch};
 use crate::store::causes::{no_event, no_host, no_vm};
 use crate::store::{
-    EventFilter, EventRecord, FleetRecord, HoldScope, HostRecord, Page, Paged, Store, Switch, VmFilter,
-    VmRecord,
+    EventFilter, EventRecord, FleetRecord, HostRecord, Page, Paged, Store, VmFilter, VmRecord,
 };
 
 impl Events {
@@ -91,49 +90,6 @@ impl Events {
     pub async fn fleet(&self) -> Result<FleetRecord, Cause> {
         Ok(self.inner.store.fleet().await?)
     }
-
-    /// A cordoned host gets no new VMs.
-    ///
-    /// # Errors
-    /// `HOST_NOT_FOUND`.
-    pub async fn cordon(&self, host: HostSelector, cordon: Switch) -> Result<HostStatus, Cause> {
-        let id = self.inner.host_of(&host).await?.id;
-        let record = self.inner.store.set_cordon(id, cordon).await??;
-        self.inner.fleet_mut().take(&record);
-        self.inner.room.notify_one();
-        Ok(self.inner.status(*record))
-    }
-
-    /// A held host, or fleet, is delivered nothing. The number of hosts it concerns.
-    ///
-    /// # Errors
-    /// `HOST_NOT_FOUND`.
-    pub async fn hold(&self, scope: HoldScope, hold: Switch) -> Result<u32, Cause> {
-        let hosts = self.inner.store.set_hold(scope, hold).await??;
-        match scope {
-            HoldScope::Fleet => {
-                let held = self.inner.store.fleet().await?.held;
-                self.inner.fleet_mut().set_fleet_held(held);
-            }
-            HoldScope::Host(host) => self.inner.take_host(host).await?,
-        }
-        self.inner.room.notify_one();
-        Ok(hosts)
-    }
-
-    /// A person says that this database may place again: hosts that are ahead of it go on from their own last seq,
-    /// with their next session. What it was recovering from; none: it was not, and nothing changes.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub async fn end_recovery(&self, reason: &str) -> Result<Option<Cause>, Cause> {
-        let Some(recovering) = self.inner.store.fleet().await?.recovering else { return Ok(None) };
-        self.inner.store.end_recovery().await?;
-        tracing::warn!(reason, "a person ended the recovery: {recovering}");
-        self.inner.take_every_host().await?;
-        self.inner.room.notify_one();
-        Ok(Some(recovering))
-    }
 }
 
 impl Inner {
@@ -153,7 +109,7 @@ impl Inner {
         EventStatus { record, progress }
     }
 
-    async fn host_of(&self, host: &HostSelector) -> Result<HostRecord, Cause> {
+    pub(super) async fn host_of(&self, host: &HostSelector) -> Result<HostRecord, Cause> {
         let name = match host {
             HostSelector::Id(id) => return self.store.host(*id).await?.ok_or_else(|| no_host(id)),
             HostSelector::Name(name) => name,
@@ -171,7 +127,7 @@ impl Inner {
         }
     }
 
-    fn status(&self, mut record: HostRecord) -> HostStatus {
+    pub(super) fn status(&self, mut record: HostRecord) -> HostStatus {
         self.fleet().freshen(&mut record);
         let heard = Liveness::of(record.last_heartbeat, self.now(), self.rules.liveness);
         let liveness = if record.diverged.is_some() { Liveness::Diverged } else { heard };

@@ -20,7 +20,7 @@ use crate::store::failing::FailingStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
     EventFilter, Hello, HostCapacity, HostClaim, HostReport, ImageAddition, ImageSelector, NetworkSpec,
-    Pool4, Switch, VmFilter,
+    Pool4, Switch, VmFilter, Word,
 };
 
 /// A coordinator's events on a store of its own, stopped when dropped.
@@ -79,6 +79,10 @@ impl World {
         self.events.heartbeat(host(n), term, heartbeat).await.unwrap();
         term
     }
+}
+
+fn word(reason: &str) -> Word {
+    Word { who: "ann".into(), reason: reason.into(), at: Millis(1) }
 }
 
 fn host(n: u128) -> HostId {
@@ -306,12 +310,12 @@ async fn a_host_is_woken_by_its_queue_and_by_hold() {
     world.events.create(create("web")).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), queue.changed()).await.unwrap().unwrap();
     assert_eq!(world.events.deliverable(host(1), Seq(0), 10).await.unwrap().len(), 1);
-    world.events.hold(crate::store::HoldScope::Fleet, Switch::On("fire".into())).await.unwrap();
+    world.events.hold(crate::store::HoldScope::Fleet, Switch::On, word("fire")).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), queue.changed()).await.unwrap().unwrap();
     assert_eq!(world.events.held(host(1)).as_deref(), Some("fire"));
     assert_eq!(world.events.deliverable(host(1), Seq(0), 10).await.unwrap(), []);
     assert_eq!(world.events.create(create("db")).await.unwrap_err().reason, Reason::NoCapacity);
-    world.events.hold(crate::store::HoldScope::Fleet, Switch::Off).await.unwrap();
+    world.events.hold(crate::store::HoldScope::Fleet, Switch::Off, word("")).await.unwrap();
     world.events.create(create("db")).await.unwrap();
 }
 

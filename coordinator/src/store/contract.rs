@@ -5,6 +5,7 @@
 
 mod accounting;
 mod admission;
+mod audit;
 mod catalogue;
 mod durability;
 mod fixture;
@@ -63,5 +64,6 @@ cases! {
         what_was_made_on_the_host_gets_its_rows, older_states_are_passed_over;
     catalogue: an_image_in_use_stays, a_name_points_at_one_image, a_network_in_use_stays;
     lists: pages_cover_all_once, the_queue_has_no_gaps;
+    audit: what_people_do_is_kept_with_who_and_why;
     durability: what_was_answered_is_there_after_a_crash;
 }

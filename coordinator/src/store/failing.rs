@@ -54,9 +54,10 @@ twin! {
     record_report(under: Under, report: HostReport) -> Recorded;
     observe_vms(under: Under, states: Vec<VmState>) -> Observed;
     record_heartbeat(under: Under, facts: HostFacts) -> ();
-    set_cordon(host: HostId, cordon: Switch) -> HostSettled;
-    set_hold(scope: HoldScope, hold: Switch) -> Settled<u32>;
-    end_recovery() -> ();
+    set_cordon(host: HostId, cordon: Switch, word: Word) -> HostSettled;
+    set_hold(scope: HoldScope, hold: Switch, word: Word) -> Settled<u32>;
+    end_recovery(word: Word) -> ();
+    record_act(entry: AuditEntry) -> ();
     recount_claims() -> Vec<Miscount>;
     add_image(image: ImageAddition) -> Settled<ImageRecord>;
     remove_image(image: ImageSelector) -> Settled<ImageRemoved>;
@@ -74,6 +75,7 @@ twin! {
     hosts_named(hostname: &str) -> Vec<HostRecord>;
     hosts(page: Page) -> Paged<HostRecord>;
     fleet() -> FleetRecord;
+    audit(about: About, page: Page) -> Paged<AuditRecord>;
     image(image: ImageSelector) -> Option<ImageRecord>;
     images(page: Page) -> Paged<ImageRecord>;
     network(name: &NetworkName) -> Option<NetworkRecord>;

@@ -6,6 +6,7 @@
 
 mod admit;
 mod assign;
+mod audit;
 mod catalogue;
 mod codec;
 mod hosts;
@@ -97,16 +98,20 @@ impl Store for SqliteStore {
         self.writer.write("record a heartbeat", move |db| hosts::heartbeat(db, under, &facts)).await
     }
 
-    async fn set_cordon(&self, host: HostId, cordon: Switch) -> StoreResult<HostSettled> {
-        self.writer.write("cordon a host", move |db| hosts::set_cordon(db, host, &cordon)).await
+    async fn set_cordon(&self, host: HostId, cordon: Switch, word: Word) -> StoreResult<HostSettled> {
+        self.writer.write("cordon a host", move |db| hosts::set_cordon(db, host, cordon, word)).await
     }
 
-    async fn set_hold(&self, scope: HoldScope, hold: Switch) -> StoreResult<Settled<u32>> {
-        self.writer.write("set a hold", move |db| hosts::set_hold(db, scope, &hold)).await
+    async fn set_hold(&self, scope: HoldScope, hold: Switch, word: Word) -> StoreResult<Settled<u32>> {
+        self.writer.write("set a hold", move |db| hosts::set_hold(db, scope, hold, word)).await
     }
 
-    async fn end_recovery(&self) -> StoreResult<()> {
-        self.writer.write("end the recovery", hosts::end_recovery).await
+    async fn end_recovery(&self, word: Word) -> StoreResult<()> {
+        self.writer.write("end the recovery", move |db| hosts::end_recovery(db, word)).await
+    }
+
+    async fn record_act(&self, entry: AuditEntry) -> StoreResult<()> {
+        self.writer.write("keep what a person did", move |db| audit::record_act(db, &entry)).await
     }
 
     async fn recount_claims(&self) -> StoreResult<Vec<Miscount>> {
@@ -172,6 +177,10 @@ impl Store for SqliteStore {
 
     async fn fleet(&self) -> StoreResult<FleetRecord> {
         self.readers.read("read the fleet", hosts::fleet).await
+    }
+
+    async fn audit(&self, about: About, page: Page) -> StoreResult<Paged<AuditRecord>> {
+        self.readers.read("list what people did", move |db| audit::audit(db, about, &page)).await
     }
 
     async fn image(&self, image: ImageSelector) -> StoreResult<Option<ImageRecord>> {

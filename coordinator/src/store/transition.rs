@@ -258,11 +258,11 @@ pub struct HostFacts {
     pub degraded: Vec<Cause>,
 }
 
-/// What a switch is set to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a switch is set to; who sets it says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
-    /// On, and why.
-    On(String),
+    /// On.
+    On,
     /// Off.
     Off,
 }

@@ -1,13 +1,15 @@
 use dewpoint_proto::cause::Reason;
+use dewpoint_proto::wire::fleet::fleet_server::Fleet;
 use dewpoint_proto::wire::fleet::hosts_server::Hosts;
 use dewpoint_proto::wire::fleet::images_server::Images;
 use dewpoint_proto::wire::fleet::networks_server::Networks;
 use dewpoint_proto::wire::fleet::{
     AddImageRequest, CordonHostRequest, CreateNetworkRequest, DeleteNetworkRequest, DeleteNetworkResponse,
     EndRecoveryRequest, EndRecoveryResponse, GetHostRequest, GetImageRequest, GetImageServerRequest,
-    GetImageServerResponse, GetNetworkRequest, Host, Image, ListHostsRequest, ListHostsResponse,
-    ListImagesRequest, ListImagesResponse, ListNetworksRequest, ListNetworksResponse, Network,
-    RemoveImageRequest, RemoveImageResponse, SetHoldRequest, SetHoldResponse, UncordonHostRequest,
+    GetImageServerResponse, GetNetworkRequest, Host, Image, ListActsRequest, ListActsResponse,
+    ListHostsRequest, ListHostsResponse, ListImagesRequest, ListImagesResponse, ListNetworksRequest,
+    ListNetworksResponse, Network, RemoveImageRequest, RemoveImageResponse, SetHoldRequest, SetHoldResponse,
+    UncordonHostRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -58,6 +60,19 @@ impl Hosts for Service {
         let first =
             |script: &mut super::Script| script.hosts.iter_mut().find_map(|host| host.recovering.take());
         Ok(Response::new(EndRecoveryResponse { ended: self.0.with(first) }))
+    }
+}
+
+#[tonic::async_trait]
+impl Fleet for Service {
+    async fn list_acts(&self, request: Request<ListActsRequest>) -> Answered<ListActsResponse> {
+        let who =
+            request.metadata().get("dewpoint-who").map(|who| who.to_str().unwrap_or_default().to_owned());
+        let asked = request.into_inner();
+        let who = if who.is_some_and(|who| who.contains('@')) { "by name" } else { "nameless" };
+        self.0.note("list_acts", &format!("[{}] [{}] {who}", asked.host_id, asked.event_id));
+        let acts = self.0.with(|script| script.acts.clone());
+        Ok(Response::new(ListActsResponse { acts, next_page_token: String::new() }))
     }
 }
 

@@ -114,13 +114,12 @@ async fn check(store: &impl Store, placed: &[EventRecord]) {
 pub(super) async fn a_cordoned_or_held_host_gets_nothing<F: Factory>(factory: &F) {
     let store = factory.fresh();
     small_world(&store).await;
-    let on = || Switch::On("disk is worn".into());
-    store.set_cordon(host_id(1), on()).await.unwrap().unwrap();
+    store.set_cordon(host_id(1), Switch::On, word("disk is worn")).await.unwrap().unwrap();
     assert_eq!(store.admit_create(create(1, &[1])).await.unwrap(), Admission::ClaimLost);
-    store.set_cordon(host_id(1), Switch::Off).await.unwrap().unwrap();
-    store.set_hold(HoldScope::Host(host_id(1)), on()).await.unwrap().unwrap();
+    store.set_cordon(host_id(1), Switch::Off, word("")).await.unwrap().unwrap();
+    store.set_hold(HoldScope::Host(host_id(1)), Switch::On, word("")).await.unwrap().unwrap();
     assert_eq!(store.admit_create(create(1, &[1])).await.unwrap(), Admission::ClaimLost);
-    store.set_hold(HoldScope::Host(host_id(1)), Switch::Off).await.unwrap().unwrap();
+    store.set_hold(HoldScope::Host(host_id(1)), Switch::Off, word("")).await.unwrap().unwrap();
     assigned(&store, create(1, &[1])).await;
 }
 

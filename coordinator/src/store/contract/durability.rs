@@ -15,7 +15,7 @@ async fn dump(store: &impl Store) -> String {
     let page = || Page::first(1000);
     let vms = VmFilter { include_gone: true, ..VmFilter::default() };
     format!(
-        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
         store.events(EventFilter::default(), page()).await.unwrap(),
         store.vms(vms, page()).await.unwrap(),
         store.hosts(page()).await.unwrap(),
@@ -23,6 +23,7 @@ async fn dump(store: &impl Store) -> String {
         store.networks(page()).await.unwrap(),
         store.addresses(&lan().name).await.unwrap(),
         store.fleet().await.unwrap(),
+        store.audit(About::default(), page()).await.unwrap(),
     )
 }
 
@@ -66,11 +67,11 @@ pub(super) async fn what_was_answered_is_there_after_a_crash<F: Factory>(factory
         at: NOW,
     };
     then!(store.place_again(again)).unwrap();
-    then!(store.set_cordon(host_id(1), Switch::On("a".into()))).unwrap().unwrap();
-    then!(store.set_hold(HoldScope::Fleet, Switch::On("b".into()))).unwrap().unwrap();
-    then!(store.set_hold(HoldScope::Host(host_id(1)), Switch::On("c".into()))).unwrap().unwrap();
+    then!(store.set_cordon(host_id(1), Switch::On, word("a"))).unwrap().unwrap();
+    then!(store.set_hold(HoldScope::Fleet, Switch::On, word("b"))).unwrap().unwrap();
+    then!(store.set_hold(HoldScope::Host(host_id(1)), Switch::On, word("c"))).unwrap().unwrap();
     then!(store.remove_network(lan().name)).unwrap().unwrap();
     then!(store.claim_host(Hello { last_seq: Seq(9), ..hello(3) }, NOW)).unwrap();
-    then!(store.end_recovery()).unwrap();
+    then!(store.end_recovery(word("d"))).unwrap();
     let _ = before;
 }

@@ -27,6 +27,10 @@ pub(super) fn event_id(n: u128) -> EventId {
     EventId(Uuid::from_u128(0xc000 + n))
 }
 
+pub(super) fn word(reason: &str) -> Word {
+    Word { who: "ann".into(), reason: reason.into(), at: NOW }
+}
+
 pub(super) fn hello(n: u128) -> Hello {
     Hello {
         host: host_id(n),

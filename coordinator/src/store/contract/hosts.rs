@@ -60,7 +60,7 @@ pub(super) async fn recovery_ends_by_a_persons_word<F: Factory>(factory: &F) {
     assert!(store.fleet().await.unwrap().recovering.is_some());
     let nowhere = refused(store.admit_create(create(1, &[1])).await.unwrap());
     assert_eq!(nowhere.reason, Reason::Diverged, "no placement on any host");
-    store.end_recovery().await.unwrap();
+    store.end_recovery(word("compared")).await.unwrap();
     assert!(store.fleet().await.unwrap().recovering.is_none());
     let claim = store.claim_host(ahead, NOW).await.unwrap();
     assert!(matches!(claim, HostClaim::Matched { after: Seq(7), .. }), "{claim:?}");
@@ -71,11 +71,10 @@ pub(super) async fn recovery_ends_by_a_persons_word<F: Factory>(factory: &F) {
 pub(super) async fn hold_and_cordon_are_kept<F: Factory>(factory: &F) {
     let store = factory.fresh();
     small_world(&store).await;
-    let on = || Switch::On("smoke".into());
-    let unknown = store.set_cordon(host_id(9), on()).await.unwrap().unwrap_err();
+    let unknown = store.set_cordon(host_id(9), Switch::On, word("smoke")).await.unwrap().unwrap_err();
     assert_eq!(unknown.reason, Reason::HostNotFound);
-    store.set_cordon(host_id(1), on()).await.unwrap().unwrap();
-    assert_eq!(store.set_hold(HoldScope::Fleet, on()).await.unwrap(), Ok(1));
+    store.set_cordon(host_id(1), Switch::On, word("smoke")).await.unwrap().unwrap();
+    assert_eq!(store.set_hold(HoldScope::Fleet, Switch::On, word("smoke")).await.unwrap(), Ok(1));
     join(&store, 1).await;
     let host = store.host(host_id(1)).await.unwrap().unwrap();
     assert_eq!((host.cordoned.as_deref(), host.held), (Some("smoke"), None));

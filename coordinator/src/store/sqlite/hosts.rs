@@ -5,6 +5,7 @@ use dewpoint_proto::ids::{EventId, HostId, Seq, Term};
 use dewpoint_proto::time::Millis;
 use rusqlite::Connection;
 
+use super::audit;
 use super::codec::{IdBytes, int, json};
 use super::report::mark_accepted;
 use super::rows::{self, all, change, columns, one};
@@ -12,8 +13,8 @@ use super::writer::Effect;
 use crate::store::causes::no_host;
 use crate::store::matching::{LogMatch, OurLog, match_logs};
 use crate::store::{
-    Claims, FleetRecord, Hello, HoldScope, HostClaim, HostFacts, HostRecord, HostSettled, Miscount, Settled,
-    StoreError, StoreResult, Switch, Under,
+    About, Act, AuditEntry, Claims, FleetRecord, Hello, HoldScope, HostClaim, HostFacts, HostRecord,
+    HostSettled, Miscount, Settled, StoreError, StoreResult, Switch, Under, Word,
 };
 
 /// Takes a host's queue under a new term and matches its log with ours.
@@ -116,7 +117,9 @@ fn recover(db: &Connection, hello: &Hello, cause: &Cause) -> StoreResult<()> {
 }
 
 /// A person says so: the hosts that are ahead go on from their own last seq.
-pub(super) fn end_recovery(db: &Connection) -> StoreResult<Effect<()>> {
+pub(super) fn end_recovery(db: &Connection, word: Word) -> StoreResult<Effect<()>> {
+    let detail = fleet(db)?.recovering.map(|cause| cause.text).unwrap_or_default();
+    audit::record(db, &AuditEntry { act: Act::EndRecovery, about: About::default(), detail, word })?;
     change(
         db,
         "UPDATE hosts SET last_seq = base_seq, accepted_seq = base_seq, report_open = 1, diverged = NULL, \
@@ -149,41 +152,58 @@ pub(super) fn heartbeat(db: &Connection, under: Under, facts: &HostFacts) -> Sto
     Ok(Effect::Keep(()))
 }
 
-fn reason(switch: &Switch) -> Option<&str> {
+/// What is kept of a switch: why it is on.
+fn reason(switch: Switch, word: &Word) -> Option<&str> {
     match switch {
-        Switch::On(reason) => Some(reason),
+        Switch::On => Some(&word.reason),
         Switch::Off => None,
     }
 }
 
-pub(super) fn set_cordon(db: &Connection, host: HostId, cordon: &Switch) -> StoreResult<Effect<HostSettled>> {
+pub(super) fn set_cordon(
+    db: &Connection,
+    host: HostId,
+    cordon: Switch,
+    word: Word,
+) -> StoreResult<Effect<HostSettled>> {
     let row = "UPDATE hosts SET cordoned = ?2 WHERE host_id = ?1";
-    change(db, row, &[&host.bytes(), &reason(cordon)])?;
-    let settled = rows::host(db, host)?.map(Box::new).ok_or_else(|| no_host(host));
-    Ok(Effect::Keep(settled))
+    change(db, row, &[&host.bytes(), &reason(cordon, &word)])?;
+    let Some(record) = rows::host(db, host)? else { return Ok(Effect::Undo(Err(no_host(host)))) };
+    let act = match cordon {
+        Switch::On => Act::Cordon,
+        Switch::Off => Act::Uncordon,
+    };
+    audit::record(db, &AuditEntry { act, about: About::host(host), detail: String::new(), word })?;
+    Ok(Effect::Keep(Ok(Box::new(record))))
 }
 
 pub(super) fn set_hold(
     db: &Connection,
     scope: HoldScope,
-    hold: &Switch,
+    hold: Switch,
+    word: Word,
 ) -> StoreResult<Effect<Settled<u32>>> {
-    let settled = match scope {
+    let (about, hosts) = match scope {
         HoldScope::Fleet => {
-            change(db, "UPDATE fleet SET held = ?1", &[&reason(hold)])?;
+            change(db, "UPDATE fleet SET held = ?1", &[&reason(hold, &word)])?;
             let count =
                 one(db, "SELECT count(*) AS c FROM hosts", &[], |row| columns("hosts", row).get("c"))?;
-            Ok(count.unwrap_or(0))
+            (About::default(), count.unwrap_or(0))
         }
         HoldScope::Host(host) => {
             let row = "UPDATE hosts SET held = ?2 WHERE host_id = ?1";
-            match change(db, row, &[&host.bytes(), &reason(hold)])? {
-                0 => Err(no_host(host)),
-                _ => Ok(1),
+            if change(db, row, &[&host.bytes(), &reason(hold, &word)])? == 0 {
+                return Ok(Effect::Undo(Err(no_host(host))));
             }
+            (About::host(host), 1)
         }
     };
-    Ok(Effect::Keep(settled))
+    let act = match hold {
+        Switch::On => Act::Hold,
+        Switch::Off => Act::Release,
+    };
+    audit::record(db, &AuditEntry { act, about, detail: String::new(), word })?;
+    Ok(Effect::Keep(Ok(hosts)))
 }
 
 /// Counts claims from the VMs' rows, and corrects the sums that differ.

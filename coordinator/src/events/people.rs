@@ -1,0 +1,60 @@
+//! What people decide: switches, and what no machine can prove. Each is kept with who said it, and why.
+
+use dewpoint_proto::cause::Cause;
+
+use super::request::HostSelector;
+use super::{Events, HostStatus};
+use crate::store::{About, AuditRecord, HoldScope, Page, Paged, Switch, Word};
+
+impl Events {
+    /// A cordoned host gets no new VMs.
+    ///
+    /// # Errors
+    /// `HOST_NOT_FOUND`.
+    pub async fn cordon(&self, host: HostSelector, cordon: Switch, word: Word) -> Result<HostStatus, Cause> {
+        let id = self.inner.host_of(&host).await?.id;
+        let record = self.inner.store.set_cordon(id, cordon, word).await??;
+        self.inner.fleet_mut().take(&record);
+        self.inner.room.notify_one();
+        Ok(self.inner.status(*record))
+    }
+
+    /// A held host, or fleet, is delivered nothing. The number of hosts it concerns.
+    ///
+    /// # Errors
+    /// `HOST_NOT_FOUND`.
+    pub async fn hold(&self, scope: HoldScope, hold: Switch, word: Word) -> Result<u32, Cause> {
+        let hosts = self.inner.store.set_hold(scope, hold, word).await??;
+        match scope {
+            HoldScope::Fleet => {
+                let held = self.inner.store.fleet().await?.held;
+                self.inner.fleet_mut().set_fleet_held(held);
+            }
+            HoldScope::Host(host) => self.inner.take_host(host).await?,
+        }
+        self.inner.room.notify_one();
+        Ok(hosts)
+    }
+
+    /// A person says that this database may place again: hosts that are ahead of it go on from their own last seq,
+    /// with their next session. What it was recovering from; none: it was not, and nothing changes.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn end_recovery(&self, word: Word) -> Result<Option<Cause>, Cause> {
+        let Some(recovering) = self.inner.store.fleet().await?.recovering else { return Ok(None) };
+        tracing::warn!(who = word.who, reason = word.reason, "a person ends the recovery: {recovering}");
+        self.inner.store.end_recovery(word).await?;
+        self.inner.take_every_host().await?;
+        self.inner.room.notify_one();
+        Ok(Some(recovering))
+    }
+
+    /// What people did, newest first.
+    ///
+    /// # Errors
+    /// `INVALID` for a wrong page token.
+    pub async fn audit(&self, about: About, page: Page) -> Result<Paged<AuditRecord>, Cause> {
+        Ok(self.inner.store.audit(about, page).await?)
+    }
+}
