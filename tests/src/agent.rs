@@ -171,9 +171,10 @@ fn configuration(lab: &Lab, link: Link) -> String {
     };
     format!(
         "data_dir = \"{dir}/agent\"\nsocket = \"{dir}/agent.sock\"\n{coordinator}\
-         [hypervisor]\nvirt_type = \"{virt_type}\"\ncpu_mode = \"{cpu}\"\n\
+         [hypervisor]\nuri = \"{uri}\"\nvirt_type = \"{virt_type}\"\ncpu_mode = \"{cpu}\"\n\
          [network]\nbridge = \"{bridge}\"\nnft_table = \"{table}\"\n",
         dir = lab.dir().display(),
+        uri = lab.hypervisor().uri(),
         virt_type = var("VIRT_TYPE", "qemu"),
         cpu = var("CPU_MODE", "maximum"),
         bridge = lab.bridge(),

@@ -13,6 +13,7 @@ use crate::coordinator::Coordinator;
 use crate::guest::Guest;
 use crate::host::{DomainSeen, Libvirt, files};
 use crate::lab::{Lab, tiny_image};
+use crate::libvirtd::Libvirtd;
 use crate::request::{IMAGE, NETWORK};
 use crate::wait::{BOOT, until};
 
@@ -36,13 +37,21 @@ impl Fleet {
     /// # Panics
     /// When they do not come up.
     pub async fn start() -> Self {
-        let lab = Lab::new();
+        Self::start_in(Lab::new()).await
+    }
+
+    /// The same in a lab that is there, whose libvirt answers.
+    ///
+    /// # Panics
+    /// When they do not come up.
+    pub async fn start_in(lab: Lab) -> Self {
         let mut coordinator = Coordinator::new(&lab);
         let mut agent = Agent::new(&lab, Link::Coordinator);
         coordinator.start().await;
         agent.start_without_waiting();
         let caller = Caller::of(coordinator.url());
-        let mut fleet = Self { agent, coordinator, libvirt: Libvirt::connect(), caller, lab };
+        let libvirt = Libvirt::connect_to(lab.hypervisor());
+        let mut fleet = Self { agent, coordinator, libvirt, caller, lab };
         fleet.add_tiny_image().await;
         fleet.add_network().await;
         fleet.agent.until_ready().await;
@@ -69,6 +78,14 @@ impl Fleet {
     pub async fn crash_agent(&mut self) {
         self.agent.kill();
         self.agent.start().await;
+    }
+
+    /// Connects anew to a libvirt that was started again.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn reconnect_libvirt(&mut self) {
+        self.libvirt = Libvirt::connect_to(self.lab.hypervisor());
     }
 
     /// SIGKILL and a new start of the coordinator.
@@ -142,6 +159,69 @@ impl Fleet {
         let request = CreateNetworkRequest { network: Some(network) };
         answer(self.caller.networks().create_network(request).await)
             .unwrap_or_else(|cause| panic!("{cause:?}"));
+    }
+}
+
+/// A fleet with a libvirt of its own. Its parts are dropped in this order: libvirt's daemon before the lab's folder.
+pub struct Site {
+    /// The lab's libvirtd.
+    pub libvirtd: Libvirtd,
+    /// The fleet on it.
+    pub fleet: Fleet,
+}
+
+impl Site {
+    /// Starts all of it, and waits until VMs can be made.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start() -> Self {
+        let lab = Lab::with_libvirt();
+        let mut libvirtd = Libvirtd::new(&lab);
+        libvirtd.start().await;
+        Self { fleet: Fleet::start_in(lab).await, libvirtd }
+    }
+
+    /// Starts libvirtd again after it was killed or stopped.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn start_libvirtd(&mut self) {
+        self.libvirtd.start().await;
+        self.fleet.reconnect_libvirt();
+    }
+
+    /// Waits until the coordinator shows that the host's libvirt cannot be reached.
+    ///
+    /// # Panics
+    /// When it is not shown.
+    pub async fn until_libvirt_is_missed(&self) {
+        until("the host says that libvirt is down", BOOT, async || {
+            let degraded = self.degraded().await?;
+            if degraded.iter().any(|reason| reason == "HYPERVISOR_DOWN") {
+                Ok(())
+            } else {
+                Err(format!("{degraded:?}"))
+            }
+        })
+        .await;
+    }
+
+    /// Waits until nothing is wrong with the host.
+    ///
+    /// # Panics
+    /// When something stays wrong.
+    pub async fn until_well(&self) {
+        until("nothing is wrong with the host", BOOT, async || {
+            let degraded = self.degraded().await?;
+            if degraded.is_empty() { Ok(()) } else { Err(format!("{degraded:?}")) }
+        })
+        .await;
+    }
+
+    async fn degraded(&self) -> Result<Vec<String>, String> {
+        let hosts = self.fleet.caller.all_hosts().await.map_err(|cause| cause.to_string())?;
+        Ok(hosts.into_iter().flat_map(|host| host.degraded).map(|cause| cause.reason).collect())
     }
 }
 

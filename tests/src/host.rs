@@ -8,14 +8,50 @@ use virt::domain::Domain;
 use crate::lab::Lab;
 use crate::shell;
 
-const URI: &str = "qemu:///system";
 /// The persistent configuration, whatever runs.
 const INACTIVE: u32 = 2;
 /// Managed save, snapshots' and checkpoints' metadata, NVRAM: nothing stands in the way.
 const UNDEFINE_ALL: u32 = 1 | 2 | 4 | 16;
 
+/// Which libvirt: the machine's, or a lab's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    uri: String,
+    run: PathBuf,
+}
+
+impl Place {
+    /// The machine's.
+    #[must_use]
+    pub fn machine() -> Self {
+        Self { uri: "qemu:///system".to_owned(), run: "/run/libvirt".into() }
+    }
+
+    /// The one of [`crate::libvirtd`] in this folder.
+    #[must_use]
+    pub fn own(dir: &Path) -> Self {
+        let run = dir.join("libvirt/run");
+        Self { uri: format!("qemu+unix:///system?socket={}/libvirt-sock", run.display()), run }
+    }
+
+    /// What clients connect to.
+    #[must_use]
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Where it keeps what it knows of its running domains: pid files and states, also while it is down.
+    #[must_use]
+    pub fn states(&self) -> PathBuf {
+        self.run.join("qemu")
+    }
+}
+
 /// A connection of the test's own.
-pub struct Libvirt(Connect);
+pub struct Libvirt {
+    connection: Connect,
+    place: Place,
+}
 
 /// A domain, as libvirt tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,28 +66,44 @@ pub struct DomainSeen {
     pub xml: String,
     /// The XML that it starts from next.
     pub persistent: String,
+    pid_file: PathBuf,
 }
 
 impl Libvirt {
-    /// Connects to the system's libvirt.
+    /// Connects to the machine's libvirt.
     ///
     /// # Panics
     /// When it does not answer.
     #[must_use]
     pub fn connect() -> Self {
+        Self::connect_to(&Place::machine())
+    }
+
+    /// Connects to one.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn connect_to(place: &Place) -> Self {
+        Self::try_connect(place).unwrap_or_else(|why| panic!("{why}; start it with scripts/libvirt-up"))
+    }
+
+    /// Connects to one, if it answers.
+    ///
+    /// # Errors
+    /// What libvirt says.
+    pub fn try_connect(place: &Place) -> Result<Self, String> {
         // Else libvirt prints each lookup of a domain that is not there.
         virt::error::clear_error_callback();
-        let connected = Connect::open(Some(URI));
-        Self(
-            connected
-                .unwrap_or_else(|error| panic!("libvirt ({URI}): {error}; start it with scripts/libvirt-up")),
-        )
+        let connection =
+            Connect::open(Some(&place.uri)).map_err(|error| format!("libvirt ({}): {error}", place.uri))?;
+        Ok(Self { connection, place: place.clone() })
     }
 
     /// The connection, for what only one test needs.
     #[must_use]
     pub fn connection(&self) -> &Connect {
-        &self.0
+        &self.connection
     }
 
     /// Every domain; one that goes away meanwhile is left out.
@@ -60,9 +112,9 @@ impl Libvirt {
     /// When libvirt cannot list them.
     #[must_use]
     pub fn domains(&self) -> Vec<DomainSeen> {
-        let all =
-            self.0.list_all_domains(0).unwrap_or_else(|error| panic!("domains cannot be listed: {error}"));
-        all.iter().filter_map(|domain| seen(domain).ok()).collect()
+        let all = self.connection.list_all_domains(0);
+        let all = all.unwrap_or_else(|error| panic!("domains cannot be listed: {error}"));
+        all.iter().filter_map(|domain| self.seen(domain).ok()).collect()
     }
 
     /// Those whose disks, seeds or logs lie below a folder.
@@ -75,34 +127,35 @@ impl Libvirt {
     /// One domain, by UUID.
     #[must_use]
     pub fn domain(&self, uuid: &str) -> Option<DomainSeen> {
-        self.0.lookup_domain_by_uuid_string(uuid).ok().and_then(|domain| seen(&domain).ok())
+        self.connection.lookup_domain_by_uuid_string(uuid).ok().and_then(|domain| self.seen(&domain).ok())
     }
 
     /// Powers off and undefines; failures are left for whoever looks next.
     pub fn remove(&self, domain: &DomainSeen) {
-        if let Ok(found) = self.0.lookup_domain_by_uuid_string(&domain.uuid) {
+        if let Ok(found) = self.connection.lookup_domain_by_uuid_string(&domain.uuid) {
             let _ = found.destroy();
             let _ = found.undefine_flags(UNDEFINE_ALL);
         }
     }
-}
 
-fn seen(domain: &Domain) -> Result<DomainSeen, virt::error::Error> {
-    Ok(DomainSeen {
-        uuid: domain.uuid_string()?,
-        name: domain.name()?,
-        active: domain.is_active()?,
-        xml: domain.xml_desc(0)?,
-        persistent: domain.xml_desc(INACTIVE)?,
-    })
+    fn seen(&self, domain: &Domain) -> Result<DomainSeen, virt::error::Error> {
+        let name = domain.name()?;
+        Ok(DomainSeen {
+            uuid: domain.uuid_string()?,
+            active: domain.is_active()?,
+            xml: domain.xml_desc(0)?,
+            persistent: domain.xml_desc(INACTIVE)?,
+            pid_file: self.place.states().join(format!("{name}.pid")),
+            name,
+        })
+    }
 }
 
 impl DomainSeen {
     /// QEMU's process, by the file that libvirt keeps of it.
     #[must_use]
     pub fn qemu_pid(&self) -> Option<u32> {
-        let path = format!("/run/libvirt/qemu/{}.pid", self.name);
-        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+        std::fs::read_to_string(&self.pid_file).ok()?.trim().parse().ok()
     }
 
     /// An attribute of the mark that the running QEMU was started with: `event`, `run`, `disk`, `seed`, ...
@@ -129,6 +182,39 @@ fn mark(xml: &str, attribute: &str) -> Option<String> {
     let mark = xml.split("<dewpoint:mark").nth(1)?.split('>').next()?;
     let value = mark.split(&format!(" {attribute}=")).nth(1)?;
     value.get(1..)?.split(['\'', '"']).next().map(str::to_owned)
+}
+
+/// A QEMU, by its process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Qemu {
+    /// Its process id.
+    pub pid: u32,
+    /// When it was started, see [`started`].
+    pub started: String,
+    /// The UUID of its VM.
+    pub uuid: String,
+}
+
+/// The QEMUs whose command line names something below a folder, whoever runs them.
+#[must_use]
+pub fn qemus(dir: &Path) -> Vec<Qemu> {
+    let needle = format!("{}/", dir.display());
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut found: Vec<_> = processes
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line);
+            let mut words = line.split('\0');
+            if !words.next()?.contains("qemu-system") || !line.contains(&needle) {
+                return None;
+            }
+            let uuid = words.skip_while(|word| *word != "-uuid").nth(1)?.to_owned();
+            Some(Qemu { pid, started: started(pid)?, uuid })
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 /// When a process was started, in ticks since the boot: with the pid, which process it is.

@@ -9,6 +9,7 @@ mod slot;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
+use crate::host::Place;
 use crate::shell;
 use slot::Slot;
 
@@ -17,15 +18,29 @@ use slot::Slot;
 pub struct Lab {
     slot: Slot,
     dir: PathBuf,
+    hypervisor: Place,
 }
 
 impl Lab {
-    /// Takes a free slot, makes its folder and its bridge.
+    /// Takes a free slot, makes its folder and its bridge. Its VMs are the machine's libvirt's.
     ///
     /// # Panics
     /// When not root, or when the host lacks what is needed.
     #[must_use]
     pub fn new() -> Self {
+        Self::with(|_| Place::machine())
+    }
+
+    /// The same, with a libvirt of its own, see [`crate::libvirtd`].
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    #[must_use]
+    pub fn with_libvirt() -> Self {
+        Self::with(Place::own)
+    }
+
+    fn with(hypervisor: impl Fn(&Path) -> Place) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "end-to-end tests make bridges and VMs: run them as root (sudo -E)"
@@ -35,7 +50,7 @@ impl Lab {
         let dir = dir_of(slot.number());
         // QEMU's user must be able to pass through to the disks.
         std::fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-        let lab = Self { slot, dir };
+        let lab = Self { hypervisor: hypervisor(&dir), slot, dir };
         shell::run(&bridge_script(), ["up", &lab.bridge(), &lab.cidr4(1), &lab.cidr6(1)]);
         lab
     }
@@ -48,6 +63,12 @@ impl Lab {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The libvirt of its VMs.
+    #[must_use]
+    pub fn hypervisor(&self) -> &Place {
+        &self.hypervisor
     }
 
     /// Its bridge.

@@ -7,6 +7,7 @@
 //! - [`local`]: the agent's Unix socket.
 //! - [`guest`]: the tiny guest's HTTP interface (`docs/lab.md`).
 //! - [`host`]: what is really on the host, seen without Dewpoint: domains, QEMU processes, files, rules.
+//! - [`libvirtd`]: a libvirt of a lab's own, to be killed, stopped and started.
 //! - [`journal`]: what an agent's journal holds, to cut the agent off at a moment of an event.
 //! - [`wire`]: the frames that arrive at a bridge.
 //! - [`mod@bench`]: the benchmarks behind `make bench`.
@@ -24,6 +25,7 @@ pub mod guest;
 pub mod host;
 pub mod journal;
 pub mod lab;
+pub mod libvirtd;
 pub mod local;
 pub mod process;
 pub mod request;

@@ -43,11 +43,24 @@ impl Daemon {
     /// # Panics
     /// When it cannot be started.
     pub fn start<A: AsRef<OsStr>>(name: &'static str, args: impl IntoIterator<Item = A>, log: &Path) -> Self {
+        Self::run(name, &binary(name), args, log)
+    }
+
+    /// Starts any other program alike.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run<A: AsRef<OsStr>>(
+        name: &'static str,
+        program: &Path,
+        args: impl IntoIterator<Item = A>,
+        log: &Path,
+    ) -> Self {
         let said = OpenOptions::new().create(true).append(true).open(log);
         let said = said.unwrap_or_else(|error| panic!("{}: {error}", log.display()));
         let errors = said.try_clone().unwrap_or_else(|error| panic!("{}: {error}", log.display()));
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(binary(name)).args(args);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
         command.stdin(Stdio::null()).stdout(said).stderr(errors);
         let child =
             command.spawn().unwrap_or_else(|error| panic!("setpriv, of util-linux, cannot be run: {error}"));
@@ -72,8 +85,7 @@ impl Daemon {
     /// # Panics
     /// When it does not end.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap_or(i32::MAX));
-        let _ = kill(pid, Signal::SIGTERM);
+        signal(self.pid(), Signal::SIGTERM);
         until(&format!("{} ends on SIGTERM", self.name), SOON * 2, async || self.ended()).await
     }
 
@@ -108,6 +120,11 @@ impl Drop for Daemon {
             eprintln!("\n--- the end of {}:\n{}", self.log.display(), tail(&self.log));
         }
     }
+}
+
+/// Sends a signal; a process that is gone needs none.
+pub fn signal(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), signal);
 }
 
 /// The last lines of a log.

@@ -255,6 +255,13 @@ impl Rig {
         reports.iter().filter(|report| report.event == event).count()
     }
 
+    /// How many entries the journal has of an event.
+    pub(crate) fn entries(&self, event: EventId) -> usize {
+        let agent = self.agent.as_ref().expect("the agent lives");
+        let row = agent.runtime.block_on(agent.journal.event(event)).expect("read");
+        row.map_or(0, |(_, entries)| entries.len())
+    }
+
     /// What the journal keeps of a VM.
     pub(crate) fn row(&self, vm: VmId) -> Option<journal::VmRow> {
         let agent = self.agent.as_ref().expect("the agent lives");

@@ -60,6 +60,19 @@ fn libvirt_being_down_fails_no_event() {
 }
 
 #[test]
+fn a_libvirt_that_is_away_for_long_is_looked_for_and_adds_nothing_to_the_journal() {
+    let (mut rig, vm) = host_with_vm();
+    rig.world.script().always("observe-domain", Fault::fails());
+    let event = rig.send(vm, hard_reboot());
+    rig.shown(event, |why| why.contains("libvirt does not answer"));
+    let (looks, entries) = (rig.world.script().made("observe-domain"), rig.entries(event));
+    rig.until(|world| world.script().made("observe-domain") > looks + 200);
+    assert_eq!(rig.entries(event), entries, "an hour or a year: the journal grows by nothing");
+    rig.world.script().heal();
+    assert_eq!(rig.ended(event).name(), "succeeded");
+}
+
+#[test]
 fn a_call_that_overruns_is_waited_out_and_not_made_twice() {
     let mut rig = Rig::new();
     rig.world.script().on("start", 0, Fault::Late);

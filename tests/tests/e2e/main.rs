@@ -9,6 +9,7 @@ mod command_line;
 mod coordinator_crashes;
 mod foreign_domains;
 mod hostile_input;
+mod libvirt_faults;
 mod life;
 mod snapshots;
 mod stopping;
