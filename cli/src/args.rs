@@ -47,7 +47,7 @@ pub(crate) enum Noun {
     /// Networks: pools of static addresses
     #[command(subcommand)]
     Network(network::NetworkCommand),
-    /// Events: list, follow, cancel
+    /// Events: list, follow, cancel, retry, force
     #[command(subcommand)]
     Event(event::EventCommand),
     /// What people did: list who held, cordoned or forced what, and why

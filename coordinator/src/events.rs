@@ -5,12 +5,14 @@
 //!
 //! - `admit`: from a request to an admitted event. `read`: questions and watches. `catalogue`: images and networks.
 //! - `people`: what people decide, with who and why. `hosts`: what the router brings. `sweep`: pending events tried again, deadlines.
+//! - `history`: finished events are moved out of the way.
 //! - [`stage`]: where an event stands, and the one function that says what may follow.
 
 mod admit;
 mod catalogue;
 mod digest;
 mod fleet;
+mod history;
 mod hosts;
 pub mod liveness;
 mod network;
@@ -21,6 +23,7 @@ pub mod request;
 pub mod stage;
 mod sweep;
 mod told;
+mod waiting;
 mod watch;
 
 use std::collections::HashMap;
@@ -70,6 +73,8 @@ pub struct EventStatus {
     pub record: EventRecord,
     /// Since the coordinator started, by its host; gone when it ended.
     pub progress: Option<Progress>,
+    /// What it waits for, in words; none: it has ended.
+    pub waiting_for: Option<String>,
 }
 
 /// What a heartbeat brings.
@@ -128,6 +133,7 @@ impl Events {
             stop,
         });
         tokio::spawn(sweep::run(Arc::clone(&inner)));
+        tokio::spawn(history::run(Arc::clone(&inner)));
         Ok(Self { inner })
     }
 }

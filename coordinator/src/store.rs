@@ -47,6 +47,13 @@ pub trait Store: Send + Sync + 'static {
     async fn place_again(&self, place: PlaceAgain) -> StoreResult<Placed>;
     /// Ends pending events that were not begun by their deadline.
     async fn expire_pending(&self, now: Millis) -> StoreResult<Recorded>;
+    /// Ends an event by the word of a person who answers for its host; claim and leases stand.
+    async fn force_event(&self, forcing: Forcing) -> StoreResult<Settled<Box<EventRecord>>>;
+    /// Moves events that ended before `before`, and that their hosts acknowledged, out of the way of those under way;
+    /// how many, which is bounded: ask again while it is not 0.
+    async fn move_finished(&self, before: Millis, at: Millis) -> StoreResult<u32>;
+    /// Removes the bodies of events that were moved before `before`; how many, which is bounded as well.
+    async fn forget_bodies(&self, before: Millis) -> StoreResult<u32>;
 
     /// Takes a host's queue under a new term, registering a host never seen, and matches its log with ours.
     async fn claim_host(&self, hello: Hello, at: Millis) -> StoreResult<HostClaim>;

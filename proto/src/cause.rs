@@ -92,6 +92,10 @@ reasons! {
     TooBusy = "TOO_BUSY", ResourceExhausted;
     /// Too late: the event ended, or went past the point where it can be undone.
     TooLate = "TOO_LATE", FailedPrecondition;
+    /// The event stands where this makes no sense.
+    WrongStage = "WRONG_STAGE", FailedPrecondition;
+    /// A person answered for a host that stays silent.
+    Forced = "FORCED", Unknown;
     /// Ended by a cancel.
     CancelledByCaller = "CANCELLED_BY_CALLER", Aborted;
     /// Ended by a destroy that came after it.

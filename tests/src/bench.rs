@@ -8,6 +8,7 @@ pub mod figure;
 pub mod journal;
 pub mod memory;
 pub mod push;
+pub mod start;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,9 @@ mod watch;
 use clap::Subcommand;
 use dewpoint_proto::ids::EventId;
 use dewpoint_proto::time::Millis;
-use dewpoint_proto::wire::fleet::{CancelEventRequest, EventRecord, GetEventRequest, ListEventsRequest};
+use dewpoint_proto::wire::fleet::{
+    CancelEventRequest, EventRecord, ForceEventRequest, GetEventRequest, ListEventsRequest, RetryEventRequest,
+};
 
 use super::show_list;
 use crate::args::values::{HostRef, VmRef};
@@ -37,6 +39,36 @@ pub(crate) enum EventCommand {
         options: EventOptions,
         #[command(flatten)]
         bound: WaitBound,
+    },
+    /// Ask again, under a new id, for what an ended event asked for
+    ///
+    /// A create that failed builds a new VM with the same addresses, once its first VM is proven gone. What succeeded,
+    /// or was tried again with success, is not tried again.
+    Retry {
+        /// The event to try again
+        id: EventId,
+        /// Of a create: stay pending while no host fits, instead of being refused
+        #[arg(long)]
+        wait_for_capacity: bool,
+        #[command(flatten)]
+        options: EventOptions,
+        #[command(flatten)]
+        bound: WaitBound,
+    },
+    /// Answer for a host that stays silent: end an event by your word
+    ///
+    /// Your word is kept with your name and the reason. It ends the event and no more: the VM's claim and addresses
+    /// stand until its host proves the VM gone, and what the host reports later is kept and shown beside your word.
+    /// What its host has not taken yet would be carried out when it comes back: cancel that first.
+    Force {
+        /// The event's id
+        id: EventId,
+        /// What became of it
+        #[arg(long = "as", value_name = "END", value_parser = ["failed", "succeeded", "unknown"])]
+        end: String,
+        /// How you know
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
 }
 
@@ -74,6 +106,19 @@ pub(crate) async fn carry_out(
                 fleet.events().cancel_event(request(asked)).await
             };
             submission.carry_out(&fleet, output, send).await
+        }
+        EventCommand::Retry { id, wait_for_capacity, options, bound } => {
+            let submission = Submission::new(&options, bound.bound());
+            let send = async |options| {
+                let event_id = id.to_string();
+                let asked = RetryEventRequest { options: Some(options), event_id, wait_for_capacity };
+                fleet.events().retry_event(request(asked)).await
+            };
+            submission.carry_out(&fleet, output, send).await
+        }
+        EventCommand::Force { id, end, reason } => {
+            let asked = ForceEventRequest { event_id: id.to_string(), end, reason };
+            show_one(&fleet.ask(fleet.events().force_event(request(asked))).await?, output)
         }
     }
 }

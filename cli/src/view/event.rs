@@ -37,8 +37,20 @@ pub(crate) struct EventView {
     progress: Option<ProgressView>,
     outcome: Option<OutcomeView>,
     contradicted_by: Option<OutcomeView>,
+    forced: Option<ForcedView>,
+    waiting_for: Option<String>,
+    stage_since: Option<String>,
+    retried_by: Option<String>,
     asked: Option<AskedView>,
     explanation: Option<ExplanationView>,
+}
+
+/// A person's answer in a host's place.
+#[derive(Serialize)]
+struct ForcedView {
+    who: String,
+    reason: String,
+    at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -132,6 +144,14 @@ impl From<&EventRecord> for EventView {
             progress: record.progress.as_ref().map(ProgressView::from),
             outcome: record.outcome.as_ref().map(OutcomeView::from),
             contradicted_by: record.contradicted_by.as_ref().map(OutcomeView::from),
+            forced: record.forced.as_ref().map(|forced| ForcedView {
+                who: forced.who.clone(),
+                reason: forced.reason.clone(),
+                at: instant(forced.at_ms),
+            }),
+            waiting_for: filled(&record.waiting_for),
+            stage_since: instant(record.stage_since_ms),
+            retried_by: filled(&record.retried_by),
             asked: body.and_then(AskedView::of),
             explanation: record.explanation.as_ref().map(ExplanationView::from),
         }
@@ -195,6 +215,10 @@ pub(crate) fn table(events: &[EventRecord], now: Millis, paint: Paint) -> String
             event.stage.clone(),
             age(event.accepted_at_ms, now),
         ]);
+        if !event.waiting_for.is_empty() {
+            let since = event.stage_since_ms.max(event.accepted_at_ms);
+            table.note(&format!("waits for {}, since {}", event.waiting_for, age(since, now)));
+        }
     }
     table.render(paint)
 }
@@ -236,11 +260,20 @@ pub(crate) fn show(record: &EventRecord, now: Millis, paint: Paint) -> String {
         ("  seq", if record.seq > 0 { record.seq.to_string() } else { String::new() }),
         ("  generation", record.generation.to_string()),
         ("  retry of", record.retry_of.clone()),
+        ("  retried by", record.retried_by.clone()),
+        ("  waits for", record.waiting_for.clone()),
+        (
+            "  since",
+            if record.waiting_for.is_empty() { String::new() } else { since(record.stage_since_ms, now) },
+        ),
         ("  said", body.map(|body| body.note.clone()).unwrap_or_default()),
         ("  asked", body.and_then(AskedView::of).map(|asked| asked.line()).unwrap_or_default()),
     ]);
     if let Some(cause) = record.outcome.as_ref().and_then(|outcome| OutcomeView::from(outcome).cause) {
         rows.extend([("  why", format!("{} ({})", cause.text, cause.reason)), ("  next", cause.advice)]);
+    }
+    if let Some(forced) = &record.forced {
+        rows.push(("  forced", format!("{} by {}: {}", since(forced.at_ms, now), forced.who, forced.reason)));
     }
     if let Some(later) = record.contradicted_by.as_ref().map(OutcomeView::from) {
         let why = later.cause.map(|cause| format!(": {} ({})", cause.text, cause.reason)).unwrap_or_default();

@@ -214,6 +214,42 @@ fn a_recovering_fleet_is_told_with_the_way_out_and_ends_by_a_persons_word() {
 }
 
 #[test]
+fn a_person_answers_for_a_host_only_with_a_reason_and_that_is_shown() {
+    let fake = fleet();
+    let force = ["event", "force", EVENT, "--as", "failed", "--reason", "burnt"];
+    assert_eq!(run(&fake.url, &force[..5]).exit, Exit::Usage);
+    assert_ne!(run(&fake.url, &["event", "force", EVENT, "--as", "fine", "--reason", "x"]).exit, Exit::Ok);
+    let ran = run(&fake.url, &force);
+    assert_eq!(fake.state.asked("force"), [format!("force {EVENT} failed burnt")]);
+    assert!(ran.out.contains("forced") && ran.out.contains("by ann@ops1: burnt\n"), "{}", ran.out);
+    let json = run(&fake.url, &[&force[..], &["--json"]].concat()).json();
+    assert_eq!(
+        (&json["forced"]["reason"], &json["waiting_for"]),
+        (&"burnt".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(run(&fake.url, &["event", "retry", EVENT]).exit, Exit::Ok);
+    assert_eq!(fake.state.asked("retry").len(), 1);
+}
+
+#[test]
+fn what_an_unfinished_event_waits_for_is_shown_with_how_long() {
+    let fake = Fake::start();
+    let now = dewpoint_proto::time::Millis::now().0;
+    let waits = EventRecord {
+        waiting_for: "hv1, which is silent for 312 s".into(),
+        accepted_at_ms: now - 400_000,
+        stage_since_ms: now - 330_000,
+        ..record("create", "accepted")
+    };
+    fake.with(|script| script.events = vec![waits, record("start", "succeeded")]);
+    let list = run(&fake.url, &["event", "ls"]).out;
+    assert!(list.contains("\n  waits for hv1, which is silent for 312 s, since 5m"), "{list}");
+    assert_eq!(list.matches("waits for").count(), 1, "{list}");
+    let shown = run(&fake.url, &["event", "show", EVENT]).out;
+    assert!(shown.contains("waits for") && shown.contains("5m"), "{shown}");
+}
+
+#[test]
 fn what_people_did_is_listed_with_who_to_what_and_why() {
     let fake = fleet();
     let held = Act {

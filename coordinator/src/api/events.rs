@@ -6,8 +6,9 @@ use dewpoint_proto::wire::event;
 use dewpoint_proto::wire::fleet::{self, events_server::Events};
 use tonic::{Request, Response, Status};
 
+use super::fleet::Caller;
 use super::{Answers, Api, millis, text};
-use crate::events::request::CancelEvent;
+use crate::events::request::{CancelEvent, RetryEvent};
 use crate::events::{EventStatus, Watched};
 use crate::scheduler::Explanation;
 use crate::store::{EventFilter, EventRecord, Page};
@@ -21,9 +22,9 @@ impl Events for Api {
         request: Request<fleet::GetEventRequest>,
     ) -> Result<Response<fleet::EventRecord>, Status> {
         self.answer("GetEvent", async {
-            let EventStatus { record, progress } =
+            let EventStatus { record, progress, waiting_for } =
                 self.events.event(request.into_inner().event_id.parse()?).await?;
-            Ok(fleet::EventRecord { progress, ..full(record) })
+            Ok(fleet::EventRecord { progress, waiting_for: waiting_for.unwrap_or_default(), ..full(record) })
         })
         .await
     }
@@ -73,6 +74,30 @@ impl Events for Api {
         })
         .await
     }
+
+    async fn retry_event(
+        &self,
+        request: Request<fleet::RetryEventRequest>,
+    ) -> Result<Response<fleet::EventRecord>, Status> {
+        self.answer("RetryEvent", async {
+            let retry = RetryEvent::try_from(request.into_inner())?;
+            self.events.retry(retry).await.map(full)
+        })
+        .await
+    }
+
+    async fn force_event(
+        &self,
+        request: Request<fleet::ForceEventRequest>,
+    ) -> Result<Response<fleet::EventRecord>, Status> {
+        self.answer("ForceEvent", async {
+            let caller = Caller::of(&request);
+            let fleet::ForceEventRequest { event_id, end, reason } = request.into_inner();
+            let word = caller.word_with_reason(reason)?;
+            self.events.force(event_id.parse()?, end.parse()?, word).await.map(full)
+        })
+        .await
+    }
 }
 
 impl Api {
@@ -112,13 +137,25 @@ pub(super) fn full(record: EventRecord) -> fleet::EventRecord {
         hostname: record.hostname.unwrap_or_default(),
         retry_of: text(record.retry_of),
         contradicted_by: record.contradicted_by.map(Into::into),
+        forced: record.forced.map(|word| fleet::Forced {
+            who: word.who,
+            reason: word.reason,
+            at_ms: word.at.0,
+        }),
+        waiting_for: String::new(),
+        stage_since_ms: millis(record.stage_since),
+        retried_by: text(record.retried_by),
     }
 }
 
 /// As in lists and watches: without what may be long, the user-data and the keys.
 fn brief(status: EventStatus) -> fleet::EventRecord {
-    let mut record =
-        fleet::EventRecord { progress: status.progress, explanation: None, ..full(status.record) };
+    let mut record = fleet::EventRecord {
+        progress: status.progress,
+        waiting_for: status.waiting_for.unwrap_or_default(),
+        explanation: None,
+        ..full(status.record)
+    };
     if let Some(event::Event { kind: Some(event::event::Kind::Create(create)), .. }) = &mut record.body
         && let Some(spec) = &mut create.spec
     {

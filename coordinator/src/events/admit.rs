@@ -4,9 +4,11 @@
 //! the store decides.
 //!
 //! - [`create`]: a new VM, placed. [`change`]: what becomes of one that is there, and cancels.
+//! - [`retry`]: what an ended event asked for, once more.
 
 mod change;
 mod create;
+mod retry;
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{Body, Event, Kind};
@@ -45,7 +47,11 @@ fn check_deadline(options: &Options, now: Millis) -> Result<(), Cause> {
 
 impl Inner {
     /// The answer of before, when this request came before.
-    async fn seen(&self, options: &Options, digest: RequestDigest) -> Result<Option<EventRecord>, Cause> {
+    pub(super) async fn seen(
+        &self,
+        options: &Options,
+        digest: RequestDigest,
+    ) -> Result<Option<EventRecord>, Cause> {
         let Some(event) = options.event else { return Ok(None) };
         match self.store.seen(event).await? {
             None => Ok(None),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::request::{CancelEvent, Change, ChangeVm, CreateVm, Options};
+use super::request::{CancelEvent, Change, ChangeVm, CreateVm, Options, RetryEvent};
 use crate::store::RequestDigest;
 
 /// Raised when the order or meaning of what is hashed changes.
@@ -61,6 +61,10 @@ pub(super) fn of_change(request: &ChangeVm) -> Result<RequestDigest, Cause> {
 
 pub(super) fn of_cancel(request: &CancelEvent) -> Result<RequestDigest, Cause> {
     hash("cancel", (options(&request.options), request.target))
+}
+
+pub(super) fn of_retry(request: &RetryEvent) -> Result<RequestDigest, Cause> {
+    hash("retry", (options(&request.options), request.target, request.when_full))
 }
 
 #[cfg(test)]

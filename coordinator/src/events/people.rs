@@ -1,10 +1,13 @@
 //! What people decide: switches, and what no machine can prove. Each is kept with who said it, and why.
 
 use dewpoint_proto::cause::Cause;
+use dewpoint_proto::ids::EventId;
 
+use super::admit::changed;
 use super::request::HostSelector;
+use super::stage::ForcedAs;
 use super::{Events, HostStatus};
-use crate::store::{About, AuditRecord, HoldScope, Page, Paged, Switch, Word};
+use crate::store::{About, AuditRecord, EventRecord, Forcing, HoldScope, Page, Paged, Switch, Word};
 
 impl Events {
     /// A cordoned host gets no new VMs.
@@ -48,6 +51,18 @@ impl Events {
         self.inner.take_every_host().await?;
         self.inner.room.notify_one();
         Ok(Some(recovering))
+    }
+
+    /// A person answers for an event's host: the event ends by their word. Claim and addresses stand.
+    ///
+    /// # Errors
+    /// `EVENT_NOT_FOUND`; `WRONG_STAGE` while its host may still carry it out; `TOO_LATE` when it has ended.
+    pub async fn force(&self, event: EventId, ends: ForcedAs, word: Word) -> Result<EventRecord, Cause> {
+        tracing::warn!(event_id = %event, who = word.who, reason = word.reason, ?ends, "a person answers for a host");
+        let record = self.inner.store.force_event(Forcing { event, ends, word }).await??;
+        self.inner.fleet_mut().ended(event);
+        self.inner.tell([changed(&record)]);
+        Ok(*record)
     }
 
     /// What people did, newest first.

@@ -106,7 +106,8 @@ impl Inner {
         if record.stage == Stage::Accepted && progress.as_ref().is_some_and(|told| !told.step.is_empty()) {
             record.stage = Stage::Running;
         }
-        EventStatus { record, progress }
+        let waiting_for = self.waiting_for(&record, progress.as_ref());
+        EventStatus { record, progress, waiting_for }
     }
 
     pub(super) async fn host_of(&self, host: &HostSelector) -> Result<HostRecord, Cause> {

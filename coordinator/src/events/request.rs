@@ -143,6 +143,17 @@ pub struct CancelEvent {
     pub target: EventId,
 }
 
+/// Ask again for what an ended event asked for.
+#[derive(Clone, Debug)]
+pub struct RetryEvent {
+    /// Idempotency key, deadline, note; an empty note is the old event's.
+    pub options: Options,
+    /// The event to try again.
+    pub target: EventId,
+    /// What becomes of a create when no host fits.
+    pub when_full: WhenFull,
+}
+
 /// Text that is a UUID, or else a name.
 impl std::str::FromStr for VmSelector {
     type Err = Cause;

@@ -42,6 +42,19 @@ pub enum Entry {
     Ended(End),
     /// Its host's journal was lost.
     JournalLost,
+    /// A person answered for its host.
+    Forced(ForcedAs),
+}
+
+/// What a person may answer for a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForcedAs {
+    /// It was done.
+    Succeeded,
+    /// It was not.
+    Failed,
+    /// Nobody can tell any more.
+    Unknown,
 }
 
 /// An end that is reported.
@@ -98,7 +111,7 @@ impl Stage {
     /// Every write of a stage comes through here.
     ///
     /// # Errors
-    /// For an entry that skips assignment, or assigns what has a host.
+    /// For an entry that skips assignment, assigns what has a host, or forces what has an end.
     pub fn after(self, entry: Entry) -> Result<After, IllegalEntry> {
         use After::{Contradicted, Moved, Same};
         Ok(match (self, entry) {
@@ -111,6 +124,11 @@ impl Stage {
             (Self::Assigned | Self::Accepted, Entry::Running) => Moved(Self::Running),
             (Self::Assigned | Self::Accepted | Self::Running, Entry::Ended(end)) => Moved(end.stage()),
             (Self::Assigned | Self::Accepted | Self::Running, Entry::JournalLost) => Moved(Self::Unknown),
+            (Self::Assigned | Self::Accepted | Self::Running, Entry::Forced(ends)) => Moved(ends.stage()),
+            // What nobody could tell may be found out later.
+            (Self::Unknown, Entry::Forced(ends @ (ForcedAs::Succeeded | ForcedAs::Failed))) => {
+                Moved(ends.stage())
+            }
             (Self::Accepted | Self::Running, Entry::Accepted) | (Self::Running, Entry::Running) => Same,
             (ended, Entry::Ended(end)) if ended == end.stage() => Same,
             (ended, Entry::Ended(_)) if ended.has_ended() => Contradicted,
@@ -165,6 +183,18 @@ impl End {
             Self::Refused => Stage::Refused,
             Self::Expired => Stage::Expired,
             Self::Cancelled => Stage::Cancelled,
+        }
+    }
+}
+
+impl ForcedAs {
+    /// The stage it leads to.
+    #[must_use]
+    pub fn stage(self) -> Stage {
+        match self {
+            Self::Succeeded => Stage::Succeeded,
+            Self::Failed => Stage::Failed,
+            Self::Unknown => Stage::Unknown,
         }
     }
 }

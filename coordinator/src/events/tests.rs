@@ -23,6 +23,8 @@ use crate::store::{
     Pool4, Switch, VmFilter, Word,
 };
 
+mod retry;
+
 /// A coordinator's events on a store of its own, stopped when dropped.
 struct World {
     events: Events,

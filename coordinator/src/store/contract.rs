@@ -9,6 +9,8 @@ mod audit;
 mod catalogue;
 mod durability;
 mod fixture;
+mod force;
+mod history;
 mod hosts;
 mod lists;
 mod reports;
@@ -65,5 +67,9 @@ cases! {
     catalogue: an_image_in_use_stays, a_name_points_at_one_image, a_network_in_use_stays;
     lists: pages_cover_all_once, the_queue_has_no_gaps;
     audit: what_people_do_is_kept_with_who_and_why;
+    force: a_person_answers_for_a_silent_host, what_its_host_would_still_carry_out_is_cancelled_first,
+        a_forced_vm_is_freed_by_its_hosts_proof;
+    history: what_was_moved_is_found_as_before, what_its_host_has_not_taken_stays_to_be_delivered,
+        what_comes_late_reaches_what_was_moved, bodies_go_after_a_time_and_the_rest_stays;
     durability: what_was_answered_is_there_after_a_crash;
 }

@@ -48,6 +48,9 @@ twin! {
     admit_change(change: ChangeAdmission) -> Admission;
     place_again(place: PlaceAgain) -> Placed;
     expire_pending(now: Millis) -> Recorded;
+    force_event(forcing: Forcing) -> Settled<Box<EventRecord>>;
+    move_finished(before: Millis, at: Millis) -> u32;
+    forget_bodies(before: Millis) -> u32;
     claim_host(hello: Hello, at: Millis) -> HostClaim;
     accepted_up_to(under: Under, seq: Seq) -> Vec<Changed>;
     record_running(under: Under, events: Vec<EventId>) -> Vec<Changed>;

@@ -13,6 +13,7 @@ use dewpoint_proto::vm_state::VmState;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::audit::Word;
 use crate::events::stage::Stage;
 use crate::scheduler::Explanation;
 
@@ -59,6 +60,12 @@ pub struct EventRecord {
     pub finished_at: Option<Millis>,
     /// The event that it tries again.
     pub retry_of: Option<EventId>,
+    /// The newest event that tries this one again; only from [`crate::store::Store::event`].
+    pub retried_by: Option<EventId>,
+    /// Since when it stands at its stage; none: an older version wrote it.
+    pub stage_since: Option<Millis>,
+    /// The person who answered for its host.
+    pub forced: Option<Word>,
 }
 
 /// A VM, as asked for and as last seen.

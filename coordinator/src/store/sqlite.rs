@@ -9,8 +9,12 @@ mod assign;
 mod audit;
 mod catalogue;
 mod codec;
+mod conditions;
+mod force;
+mod history;
 mod hosts;
 mod lists;
+mod new_event;
 mod observed;
 mod reader;
 mod report;
@@ -72,6 +76,18 @@ impl Store for SqliteStore {
 
     async fn expire_pending(&self, now: Millis) -> StoreResult<Recorded> {
         self.writer.write("expire pending events", move |db| admit::expire_pending(db, now)).await
+    }
+
+    async fn force_event(&self, forcing: Forcing) -> StoreResult<Settled<Box<EventRecord>>> {
+        self.writer.write("force an event", move |db| force::force(db, forcing)).await
+    }
+
+    async fn move_finished(&self, before: Millis, at: Millis) -> StoreResult<u32> {
+        self.writer.write("move finished events", move |db| history::move_finished(db, before, at)).await
+    }
+
+    async fn forget_bodies(&self, before: Millis) -> StoreResult<u32> {
+        self.writer.write("remove old bodies", move |db| history::forget_bodies(db, before)).await
     }
 
     async fn claim_host(&self, hello: Hello, at: Millis) -> StoreResult<HostClaim> {

@@ -11,7 +11,9 @@ use dewpoint_proto::spec::{ImageDigest, MacAddr};
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::vm_state::VmState;
 
+use super::audit::Word;
 use super::record::{Claims, EventRecord, HostCapacity, HostRecord};
+use crate::events::stage::ForcedAs;
 use crate::scheduler::Explanation;
 
 /// SHA-256 of a caller's request in its parsed form: the same id with another request is refused.
@@ -97,6 +99,17 @@ pub struct ChangeAdmission {
     pub body: Body,
     /// Of the caller's request.
     pub request: RequestDigest,
+}
+
+/// A person's answer for an event's host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forcing {
+    /// Which event.
+    pub event: EventId,
+    /// What they say became of it.
+    pub ends: ForcedAs,
+    /// Who, why and when.
+    pub word: Word,
 }
 
 /// A create that waits for a host.

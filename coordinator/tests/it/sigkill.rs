@@ -5,8 +5,9 @@
 #[expect(dead_code, reason = "the crate's own tests use all of it")]
 mod agent;
 
+use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::EventId;
-use dewpoint_proto::wire::fleet;
+use dewpoint_proto::wire::{self, event, fleet};
 use sha2::{Digest, Sha256};
 use tonic::transport::Channel;
 
@@ -38,6 +39,10 @@ impl Coordinator {
 
     fn vms(&self) -> fleet::vms_client::VmsClient<Channel> {
         fleet::vms_client::VmsClient::new(self.channel.clone())
+    }
+
+    fn events(&self) -> fleet::events_client::EventsClient<Channel> {
+        fleet::events_client::EventsClient::new(self.channel.clone())
     }
 
     async fn image(&self) {
@@ -100,6 +105,14 @@ fn create(id: EventId, name: &str) -> fleet::CreateVmRequest {
     }
 }
 
+/// The same report, of a create that failed and of which nothing is left.
+fn undone(report: wire::agent::Report) -> wire::agent::Report {
+    let cause = Cause::new(Reason::ImageUnavailable, "no such server");
+    let vm = report.vm.map(|vm| event::VmState { gone: true, power: event::Power::Absent.into(), ..vm });
+    let end = Some(event::outcome::End::Failed(cause.into()));
+    wire::agent::Report { vm, outcome: Some(event::Outcome { end }), ..report }
+}
+
 #[tokio::test]
 async fn killed_at_each_transition_of_an_event_it_goes_on_from_there() {
     let mut coordinator = Coordinator::start();
@@ -137,6 +150,70 @@ async fn killed_at_each_transition_of_an_event_it_goes_on_from_there() {
     assert_eq!(link.ack().await, 1);
     assert_eq!(coordinator.event(&created.event_id).await.stage, "succeeded");
     link.is_quiet().await;
+}
+
+#[tokio::test]
+async fn killed_after_a_persons_word_it_stands_and_the_host_may_contradict() {
+    let mut coordinator = Coordinator::start();
+    coordinator.image().await;
+    let mut agent = Agent::new();
+    let (mut link, _) = agent.connect(&coordinator).await;
+    let created = coordinator.vms().create_vm(create(EventId::fresh(), "web")).await.unwrap().into_inner();
+    let deliver = link.deliver().await;
+    agent.journal(&deliver);
+    link.accept(1).await;
+    coordinator.wait_for_stage(&created.event_id, "accepted").await;
+    drop(link);
+    let force = fleet::ForceEventRequest {
+        event_id: created.event_id.clone(),
+        end: "failed".into(),
+        reason: "the rack burnt".into(),
+    };
+    coordinator.events().force_event(force).await.unwrap();
+    coordinator.kill_and_open();
+
+    let forced = coordinator.event(&created.event_id).await;
+    assert_eq!((forced.stage.as_str(), forced.forced.unwrap().reason.as_str()), ("failed", "the rack burnt"));
+    let about = fleet::ListActsRequest { event_id: created.event_id.clone(), ..Default::default() };
+    let mut fleet = fleet::fleet_client::FleetClient::new(coordinator.channel.clone());
+    assert_eq!(fleet.list_acts(about).await.unwrap().into_inner().acts[0].act, "force");
+    let (mut link, _) = agent.connect(&coordinator).await;
+    let report = agent.succeeded(&deliver);
+    link.report(report).await;
+    assert_eq!(link.ack().await, 1);
+    coordinator.kill_and_open();
+    let late = coordinator.event(&created.event_id).await;
+    assert!(late.stage == "failed" && late.contradicted_by.is_some(), "{late:?}");
+    assert_eq!(coordinator.wait_for_host(&agent, |_| true).await.vms, 1, "the claim stands");
+}
+
+#[tokio::test]
+async fn killed_after_a_retry_it_is_the_same_retry_and_delivered() {
+    let mut coordinator = Coordinator::start();
+    coordinator.image().await;
+    let mut agent = Agent::new();
+    let (mut link, _) = agent.connect(&coordinator).await;
+    let created = coordinator.vms().create_vm(create(EventId::fresh(), "web")).await.unwrap().into_inner();
+    let deliver = link.deliver().await;
+    agent.journal(&deliver);
+    link.accept(1).await;
+    let report = undone(agent.succeeded(&deliver));
+    link.report(report).await;
+    assert_eq!(link.ack().await, 1);
+    let retry = fleet::RetryEventRequest {
+        options: Some(fleet::EventOptions { event_id: EventId::fresh().to_string(), ..Default::default() }),
+        event_id: created.event_id.clone(),
+        wait_for_capacity: false,
+    };
+    let tried = coordinator.events().retry_event(retry.clone()).await.unwrap().into_inner();
+    drop(link);
+    coordinator.kill_and_open();
+
+    let again = coordinator.events().retry_event(retry).await.unwrap().into_inner();
+    assert_eq!((again.event_id, again.seq, again.retry_of), (tried.event_id.clone(), 2, created.event_id));
+    let (mut link, _) = agent.connect(&coordinator).await;
+    let deliver = link.deliver().await;
+    assert_eq!(agent.journal(&deliver).event().id.to_string(), tried.event_id);
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! `make bench`: prints one line of JSON for each figure; see `docs/benchmarks.md`.
 //!
-//! `dewpoint-bench [NAME...]` measures only the groups named: create, push, journal, accept, memory.
+//! `dewpoint-bench [NAME...]` measures only the groups named: create, push, journal, accept, memory,
+//! start.
 
 use dewpoint_tests::agent::{Agent, Link};
 use dewpoint_tests::bench::bare::{BARE_PROCESS, Bare};
-use dewpoint_tests::bench::{Effort, accept, create, journal, memory, push};
+use dewpoint_tests::bench::{Effort, accept, create, journal, memory, push, start};
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::lab::Lab;
 
@@ -37,6 +38,9 @@ async fn measure(effort: Effort, asked: &[String]) {
         let mut agent = Agent::new(&lab, Link::Alone);
         agent.start().await;
         create::run(effort, &lab, &agent).await;
+    }
+    if asked.iter().any(|name| name == "start") || (asked.is_empty() && effort == Effort::Full) {
+        start::run(effort).await;
     }
     if wanted("memory") {
         memory::run(effort).await;

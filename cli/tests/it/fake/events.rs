@@ -1,8 +1,8 @@
 use dewpoint_proto::cause::Reason;
 use dewpoint_proto::wire::fleet::events_server::Events;
 use dewpoint_proto::wire::fleet::{
-    CancelEventRequest, EventRecord, GetEventRequest, ListEventsRequest, ListEventsResponse,
-    WatchEventsRequest, WatchEventsResponse,
+    CancelEventRequest, EventRecord, ForceEventRequest, Forced, GetEventRequest, ListEventsRequest,
+    ListEventsResponse, RetryEventRequest, WatchEventsRequest, WatchEventsResponse,
 };
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -64,6 +64,24 @@ impl Events for Service {
     ) -> Result<Response<EventRecord>, Status> {
         let request = request.into_inner();
         self.make("cancel", request.options, &request.event_id).await
+    }
+
+    async fn retry_event(
+        &self,
+        request: Request<RetryEventRequest>,
+    ) -> Result<Response<EventRecord>, Status> {
+        let request = request.into_inner();
+        self.make("retry", request.options, &request.event_id).await
+    }
+
+    async fn force_event(
+        &self,
+        request: Request<ForceEventRequest>,
+    ) -> Result<Response<EventRecord>, Status> {
+        let request = request.into_inner();
+        self.0.note("force", &format!("{} {} {}", request.event_id, request.end, request.reason));
+        let forced = Forced { who: "ann@ops1".into(), reason: request.reason, at_ms: 1_700_000_000_000 };
+        Ok(Response::new(EventRecord { forced: Some(forced), ..super::record("start", &request.end) }))
     }
 }
 

@@ -67,7 +67,10 @@ impl Inner {
         Ok(Kind::Restore(Restore { source }))
     }
 
-    async fn check_name_free(&self, name: Option<&dewpoint_proto::names::ImageName>) -> Result<(), Cause> {
+    pub(super) async fn check_name_free(
+        &self,
+        name: Option<&dewpoint_proto::names::ImageName>,
+    ) -> Result<(), Cause> {
         let Some(name) = name else { return Ok(()) };
         match self.store.image(ImageSelector::Name(name.clone())).await? {
             None => Ok(()),
@@ -80,7 +83,7 @@ impl Inner {
         }
     }
 
-    async fn admit_change(
+    pub(super) async fn admit_change(
         &self,
         options: Options,
         request: RequestDigest,

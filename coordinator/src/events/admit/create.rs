@@ -24,8 +24,17 @@ impl Events {
     /// `INVALID`, `TOO_LARGE`, `EVENT_ID_REUSED`, `VM_EXISTS`, `IMAGE_NOT_FOUND`, `NETWORK_NOT_FOUND`, `NO_ADDRESS`,
     /// `NO_CAPACITY`, `HOST_NOT_FOUND`, `TOO_BUSY`, `EXPIRED`, `JOURNAL_ERROR`.
     pub async fn create(&self, request: CreateVm) -> Result<EventRecord, Cause> {
-        let inner = &self.inner;
         let digest = digest::of_create(&request)?;
+        self.create_as(request, digest).await
+    }
+
+    /// The same under another digest: that of the request which it was made from.
+    pub(super) async fn create_as(
+        &self,
+        request: CreateVm,
+        digest: RequestDigest,
+    ) -> Result<EventRecord, Cause> {
+        let inner = &self.inner;
         if let Some(seen) = inner.seen(&request.options, digest).await? {
             return Ok(seen);
         }

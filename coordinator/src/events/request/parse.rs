@@ -11,7 +11,10 @@ use dewpoint_proto::spec::{DiskMode, ImageDigest, Placement};
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::{event, fleet};
 
-use super::{CancelEvent, Change, ChangeVm, CreateVm, HostSelector, NicRequest, Options, WhenFull};
+use super::{
+    CancelEvent, Change, ChangeVm, CreateVm, HostSelector, NicRequest, Options, RetryEvent, WhenFull,
+};
+use crate::events::stage::ForcedAs;
 use crate::store::ImageSelector;
 
 /// Text that stands for nothing when empty.
@@ -196,6 +199,34 @@ impl TryFrom<fleet::CancelEventRequest> for CancelEvent {
 
     fn try_from(cancel: fleet::CancelEventRequest) -> Result<Self, Cause> {
         Ok(Self { options: cancel.options.try_into()?, target: cancel.event_id.parse()? })
+    }
+}
+
+impl TryFrom<fleet::RetryEventRequest> for RetryEvent {
+    type Error = Cause;
+
+    fn try_from(retry: fleet::RetryEventRequest) -> Result<Self, Cause> {
+        Ok(Self {
+            options: retry.options.try_into()?,
+            target: retry.event_id.parse()?,
+            when_full: if retry.wait_for_capacity { WhenFull::Wait } else { WhenFull::Refuse },
+        })
+    }
+}
+
+/// What a person may say became of an event.
+impl FromStr for ForcedAs {
+    type Err = Cause;
+
+    fn from_str(text: &str) -> Result<Self, Cause> {
+        match text {
+            "failed" => Ok(Self::Failed),
+            "succeeded" => Ok(Self::Succeeded),
+            "unknown" => Ok(Self::Unknown),
+            _ => Err(Cause::new(Reason::Invalid, format!("`{}` is no end of an event", shortened(text)))
+                .advise("give failed, succeeded or unknown")
+                .with("field", "end")),
+        }
     }
 }
 

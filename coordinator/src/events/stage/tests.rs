@@ -33,6 +33,21 @@ fn no_stage_goes_back() {
 }
 
 #[test]
+fn a_person_answers_for_a_host_once_and_later_only_for_what_nobody_knew() {
+    for ends in [ForcedAs::Failed, ForcedAs::Succeeded, ForcedAs::Unknown] {
+        for stage in Stage::ALL {
+            let allowed = match stage {
+                Stage::Assigned | Stage::Accepted | Stage::Running => true,
+                Stage::Unknown => ends != ForcedAs::Unknown,
+                _ => false,
+            };
+            let moved = stage.after(Entry::Forced(ends));
+            assert_eq!(moved == Ok(After::Moved(ends.stage())), allowed, "{stage} as {ends:?}");
+        }
+    }
+}
+
+#[test]
 fn what_was_never_assigned_is_neither_begun_nor_failed() {
     for entry in [Entry::Accepted, Entry::Running, Entry::Ended(End::Failed), Entry::JournalLost] {
         assert!(Stage::Pending.after(entry).is_err(), "{entry:?}");

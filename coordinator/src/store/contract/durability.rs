@@ -8,6 +8,7 @@ use dewpoint_proto::vm_state::Power;
 use super::Factory;
 use super::catalogue::lan;
 use super::fixture::*;
+use crate::events::stage::ForcedAs;
 use crate::store::*;
 
 /// All that can be read.
@@ -70,6 +71,20 @@ pub(super) async fn what_was_answered_is_there_after_a_crash<F: Factory>(factory
     then!(store.set_cordon(host_id(1), Switch::On, word("a"))).unwrap().unwrap();
     then!(store.set_hold(HoldScope::Fleet, Switch::On, word("b"))).unwrap().unwrap();
     then!(store.set_hold(HoldScope::Host(host_id(1)), Switch::On, word("c"))).unwrap().unwrap();
+    let silent = Forcing { event: event_id(4), ends: ForcedAs::Unknown, word: word("silent") };
+    then!(store.accepted_up_to(under, Seq(4))).unwrap();
+    then!(store.force_event(silent)).unwrap().unwrap();
+    // Only when nothing is to be seen of a move is the next change one.
+    let moved = store.move_finished(NOW, NOW).await.unwrap();
+    assert!(moved > 1 && dump(&factory.after_crash(&store)).await == before, "{moved} were moved");
+    then!(store.forget_bodies(NOW)).unwrap();
+    then!(store.record_act(AuditEntry {
+        act: Act::Retire,
+        about: About::default(),
+        detail: String::new(),
+        word: word("e")
+    }))
+    .unwrap();
     then!(store.remove_network(lan().name)).unwrap().unwrap();
     then!(store.claim_host(Hello { last_seq: Seq(9), ..hello(3) }, NOW)).unwrap();
     then!(store.end_recovery(word("d"))).unwrap();

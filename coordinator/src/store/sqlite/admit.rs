@@ -2,8 +2,7 @@
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{Body, Create, InitialPower, Kind, KindName};
-use dewpoint_proto::ids::{EventId, Generation, HostId, VmId};
-use dewpoint_proto::names::VmName;
+use dewpoint_proto::ids::{EventId, Generation, VmId};
 use dewpoint_proto::outcome::Outcome;
 use dewpoint_proto::spec::ImageDigest;
 use dewpoint_proto::time::Millis;
@@ -11,13 +10,14 @@ use rusqlite::Connection;
 
 use super::assign::{self, Place};
 use super::codec::{IdBytes, int, json};
+use super::new_event::{NewEvent, Waiting};
 use super::rows::{self, all, columns, one};
 use super::writer::Effect;
 use crate::events::stage::{After, End, Entry, Stage};
 use crate::store::causes::{no_event, no_network, no_vm, reused};
 use crate::store::{
-    Admission, ChangeAdmission, Changed, CreateAdmission, EventRecord, Recorded, RequestDigest, StoreError,
-    StoreResult, Unplaced, VmRecord, VmShape,
+    Admission, ChangeAdmission, Changed, CreateAdmission, Recorded, RequestDigest, StoreError, StoreResult,
+    Unplaced, VmRecord, VmShape,
 };
 
 /// Events waiting for a host, at most.
@@ -120,9 +120,9 @@ pub(super) fn change(db: &Connection, admission: &ChangeAdmission) -> StoreResul
 
 /// The same id came before: the same request has its answer, another is refused.
 fn repeated(db: &Connection, id: EventId, request: RequestDigest) -> StoreResult<Option<Effect<Admission>>> {
-    let known = one(db, "SELECT request FROM events WHERE event_id = ?1", &[&id.bytes()], |row| {
-        columns("events", row).digest("request")
-    })?;
+    let row = "SELECT request FROM events WHERE event_id = ?1 \
+         UNION ALL SELECT request FROM finished WHERE event_id = ?1";
+    let known = one(db, row, &[&id.bytes()], |row| columns("events", row).digest("request"))?;
     Ok(match known {
         None => None,
         Some(known) if RequestDigest(known) == request => {
@@ -251,7 +251,7 @@ fn end_pending(db: &Connection, id: EventId, outcome: &Outcome, at: Millis) -> S
     };
     rows::change(
         db,
-        "UPDATE events SET stage = ?2, ended = 1, outcome = ?3, finished_at = ?4, pending = NULL \
+        "UPDATE events SET stage = ?2, ended = 1, outcome = ?3, finished_at = ?4, stage_at = ?4, pending = NULL \
          WHERE event_id = ?1 AND stage = 'pending'",
         &[&id.bytes(), &stage.as_str(), &json("events", outcome)?, &at.0],
     )?;
@@ -305,87 +305,4 @@ pub(super) fn insert_vm(
         ],
     )?;
     Ok(added == 1)
-}
-
-/// An event's first row: assigned when it has a place, else pending.
-pub(super) struct NewEvent<'a> {
-    pub(super) body: &'a Body,
-    pub(super) request: RequestDigest,
-    pub(super) vm_name: VmName,
-    pub(super) generation: Generation,
-    pub(super) image: Option<ImageDigest>,
-    pub(super) place: Option<Place>,
-    pub(super) pending: Option<Waiting>,
-}
-
-/// What is kept of an event that waits for a host.
-pub(super) struct Waiting {
-    why: Cause,
-    only_host: Option<HostId>,
-}
-
-impl NewEvent<'_> {
-    /// Inserts it; the record is made of the same values, so it needs no reading.
-    pub(super) fn insert(self, db: &Connection, explanation: Option<&str>) -> StoreResult<EventRecord> {
-        let event = self.body.event();
-        let stage = if self.place.is_some() { Stage::Assigned } else { Stage::Pending };
-        let pending = self.pending.as_ref().map(|waiting| json("events", &waiting.why)).transpose()?;
-        rows::change(
-            db,
-            "INSERT INTO events (event_id, vm_id, vm_name, kind, stage, ended, host_id, seq, generation, body, \
-             digest, request, image, pending, explanation, accepted_at, not_after, retry_of, only_host) \
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
-            &[
-                &event.id.bytes(),
-                &event.vm.bytes(),
-                &self.vm_name.as_str(),
-                &event.kind.name().as_str(),
-                &stage.as_str(),
-                &self.place.as_ref().map(|place| place.host.bytes()),
-                &self.place.as_ref().map(|place| int(place.seq.0)),
-                &int(self.generation.0),
-                &self.body.bytes().as_ref(),
-                &self.body.digest().0,
-                &self.request.0,
-                &self.image.map(|image| image.0),
-                &pending,
-                &explanation,
-                &event.accepted_at.0,
-                &event.not_after.map(|at| at.0),
-                &event.retry_of.map(IdBytes::bytes),
-                &self.pending.as_ref().and_then(|waiting| waiting.only_host).map(IdBytes::bytes),
-            ],
-        )?;
-        Ok(self.record(stage))
-    }
-
-    fn record(self, stage: Stage) -> EventRecord {
-        let event = self.body.event();
-        let (host, hostname, seq) = match self.place {
-            Some(place) => (Some(place.host), Some(place.hostname), Some(place.seq)),
-            None => (None, None, None),
-        };
-        EventRecord {
-            id: event.id,
-            vm: event.vm,
-            vm_name: self.vm_name,
-            kind: event.kind.name(),
-            stage,
-            host,
-            hostname,
-            seq,
-            generation: self.generation,
-            body: Some(self.body.clone()),
-            outcome: None,
-            unknown: None,
-            contradicted_by: None,
-            pending: self.pending.map(|waiting| waiting.why),
-            explanation: None,
-            accepted_at: event.accepted_at,
-            not_after: event.not_after,
-            begun_at: None,
-            finished_at: None,
-            retry_of: event.retry_of,
-        }
-    }
 }

@@ -168,8 +168,8 @@ fn assign_pending(
     let generation = Generation(1);
     change(
         db,
-        "UPDATE events SET stage = ?2, host_id = ?3, seq = ?4, generation = ?5, pending = NULL, explanation = ?6 \
-         WHERE event_id = ?1",
+        "UPDATE events SET stage = ?2, host_id = ?3, seq = ?4, generation = ?5, pending = NULL, explanation = ?6, \
+         stage_at = ?7 WHERE event_id = ?1",
         &[
             &event.id.bytes(),
             &stage.as_str(),
@@ -177,6 +177,7 @@ fn assign_pending(
             &int(found.seq.0),
             &int(generation.0),
             &json("events", &place.explanation)?,
+            &place.at.0,
         ],
     )?;
     change(
@@ -190,6 +191,7 @@ fn assign_pending(
     event.seq = Some(found.seq);
     event.generation = generation;
     event.pending = None;
+    event.stage_since = Some(place.at);
     Ok(Effect::Keep(Placed::Assigned(Box::new(event))))
 }
 

@@ -1,10 +1,10 @@
 //! The acts of people. A transition that a person asked for records its act in the same savepoint.
 
-use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row};
 
 use super::catalogue::paged;
 use super::codec::IdBytes;
+use super::conditions::Conditions;
 use super::rows::{all, change, columns};
 use super::writer::Effect;
 use crate::store::page::bad_token;
@@ -44,28 +44,23 @@ pub(super) fn record(db: &Connection, entry: &AuditEntry) -> StoreResult<()> {
 pub(super) fn audit(db: &Connection, about: About, page: &Page) -> StoreResult<Paged<AuditRecord>> {
     let refused = || StoreError::Refused(bad_token());
     let before = page.token().map(str::parse::<i64>).transpose().map_err(|_| refused())?;
-    let ids = [about.host.map(IdBytes::bytes), about.event.map(IdBytes::bytes), about.vm.map(IdBytes::bytes)];
-    let mut conditions: Vec<&str> = Vec::new();
-    let mut values: Vec<&dyn ToSql> = Vec::new();
-    for (condition, id) in ["a.host_id = ?", "a.event_id = ?", "a.vm_id = ?"].into_iter().zip(&ids) {
-        if let Some(id) = id {
-            conditions.push(condition);
-            values.push(id);
-        }
-    }
-    if let Some(before) = &before {
-        conditions.push("a.n < ?");
-        values.push(before);
-    }
+    let (host, event) = (about.host.map(IdBytes::bytes), about.event.map(IdBytes::bytes));
+    let vm = about.vm.map(IdBytes::bytes);
     let size = page.size();
     let limit = size + 1;
-    values.push(&limit);
-    let such = if conditions.is_empty() { "1" } else { &conditions.join(" AND ") };
+    let mut such = Conditions::default();
+    such.with_any("a.host_id =", &host);
+    such.with_any("a.event_id =", &event);
+    such.with_any("a.vm_id =", &vm);
+    such.with_any("a.n <", &before);
+    let limit = such.value(&limit);
     let list = format!(
-        "SELECT a.*, h.hostname FROM audit a LEFT JOIN hosts h ON h.host_id = a.host_id WHERE {such} \
-         ORDER BY a.n DESC LIMIT ?"
+        "SELECT a.*, h.hostname FROM audit a LEFT JOIN hosts h ON h.host_id = a.host_id WHERE {} \
+         ORDER BY a.n DESC LIMIT {limit}",
+        such.such()
     );
-    let items = all(db, &list, &values, |row| Ok((columns("audit", row).get::<i64>("n")?, audit_row(row)?)))?;
+    let read = |row: &Row<'_>| Ok((columns("audit", row).get::<i64>("n")?, audit_row(row)?));
+    let items = all(db, &list, such.values(), read)?;
     let Paged { items, next } = paged(items, size, |(n, _)| n.to_string());
     Ok(Paged { items: items.into_iter().map(|(_, act)| act).collect(), next })
 }

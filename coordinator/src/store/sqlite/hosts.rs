@@ -61,7 +61,8 @@ fn our_log(db: &Connection, host: &HostRecord, at: Seq) -> StoreResult<OurLog> {
     let event_there = match base {
         Some((seq, event)) if seq == at && event.is_some() => event,
         _ => {
-            let row = "SELECT event_id FROM events WHERE host_id = ?1 AND seq = ?2";
+            let row = "SELECT n, event_id FROM events WHERE host_id = ?1 AND seq = ?2 UNION ALL \
+                 SELECT n, event_id FROM finished WHERE host_id = ?1 AND seq = ?2 ORDER BY n DESC LIMIT 1";
             one(db, row, &[&host.id.bytes(), &int(at.0)], |row| columns("events", row).id("event_id"))?
         }
     };

@@ -4,11 +4,11 @@ use dewpoint_proto::event::Body;
 use dewpoint_proto::ids::{Generation, HostId, Seq, VmId};
 use prost::bytes::Bytes;
 use rusqlite::Connection;
-use rusqlite::types::ToSql;
 
 use super::catalogue::paged;
 use super::codec::{IdBytes, int};
-use super::rows::{EVENT, VM, all, columns, event_row, host_row, vm_row};
+use super::conditions::Conditions;
+use super::rows::{EVENT, VM, all, columns, event_row, events_everywhere, host_row, vm_row};
 use crate::store::page::bad_token;
 use crate::store::{
     EventFilter, EventRecord, HostRecord, Page, Paged, PendingCreate, QueueEntry, StoreError, StoreResult,
@@ -49,30 +49,24 @@ pub(super) fn deliverable(
 /// Newest first; a page's token is the row number of its last item.
 pub(super) fn events(db: &Connection, filter: &EventFilter, page: &Page) -> StoreResult<Paged<EventRecord>> {
     let before = page.token().map(str::parse::<i64>).transpose().map_err(|_| wrong_token())?;
-    let ids =
-        [filter.event.map(IdBytes::bytes), filter.vm.map(IdBytes::bytes), filter.host.map(IdBytes::bytes)];
-    let mut conditions: Vec<&str> = Vec::new();
-    let mut values: Vec<&dyn ToSql> = Vec::new();
-    for (condition, id) in ["e.event_id = ?", "e.vm_id = ?", "e.host_id = ?"].into_iter().zip(&ids) {
-        if let Some(id) = id {
-            conditions.push(condition);
-            values.push(id);
-        }
-    }
-    if let Some(before) = &before {
-        conditions.push("e.n < ?");
-        values.push(before);
-    }
-    if filter.unfinished_only {
-        conditions.push("e.ended = 0");
-    }
+    let (event, vm) = (filter.event.map(IdBytes::bytes), filter.vm.map(IdBytes::bytes));
+    let host = filter.host.map(IdBytes::bytes);
     let size = page.size();
     let limit = size + 1;
-    values.push(&limit);
-    let such = if conditions.is_empty() { "1" } else { &conditions.join(" AND ") };
-    let text = format!("{EVENT} WHERE {such} ORDER BY e.n DESC LIMIT ?");
-    let items =
-        all(db, &text, &values, |row| Ok((columns("events", row).get::<i64>("n")?, event_row(row)?)))?;
+    let mut such = Conditions::default();
+    such.with_any("e.event_id =", &event);
+    such.with_any("e.vm_id =", &vm);
+    such.with_any("e.host_id =", &host);
+    such.with_any("e.n <", &before);
+    let limit = such.value(&limit);
+    let which = if filter.unfinished_only {
+        format!("{EVENT} WHERE {} AND e.ended = 0", such.such())
+    } else {
+        events_everywhere(&such.such())
+    };
+    let text = format!("{which} ORDER BY n DESC LIMIT {limit}");
+    let read = |row: &rusqlite::Row<'_>| Ok((columns("events", row).get::<i64>("n")?, event_row(row)?));
+    let items = all(db, &text, such.values(), read)?;
     let Paged { items, next } = paged(items, size, |(n, _)| n.to_string());
     Ok(Paged { items: items.into_iter().map(|(_, event)| event).collect(), next })
 }
@@ -141,25 +135,22 @@ fn vms_after(
     limit: u32,
 ) -> StoreResult<Vec<VmRecord>> {
     let id = after.1.map_or(Vec::new(), |id| id.bytes().to_vec());
-    let text = format!(
-        "{VM} WHERE (v.name, v.vm_id) > (?1, ?2) AND (?3 IS NULL OR v.vm_id = ?3) \
-         AND (?4 IS NULL OR v.name = ?4) AND (?5 IS NULL OR v.last_host = ?5) AND (?6 OR v.gone = 0) \
-         ORDER BY v.name, v.vm_id LIMIT ?7"
-    );
-    all(
-        db,
-        &text,
-        &[
-            &after.0,
-            &id,
-            &filter.vm.map(IdBytes::bytes),
-            &filter.name,
-            &filter.host.map(IdBytes::bytes),
-            &filter.include_gone,
-            &limit,
-        ],
-        vm_row,
-    )
+    let (vm, host) = (filter.vm.map(IdBytes::bytes), filter.host.map(IdBytes::bytes));
+    let mut such = Conditions::default();
+    let key = (such.value(&after.0), such.value(&id));
+    such.that(&format!("(v.name, v.vm_id) > ({}, {})", key.0, key.1));
+    such.with_any("v.vm_id =", &vm);
+    such.with_any("v.name =", &filter.name);
+    // VMs that are gone pile up: those that are there have indexes of their own.
+    if filter.include_gone {
+        such.with_any("v.last_host =", &host);
+    } else {
+        such.with_any("v.host_id =", &host);
+        such.that("v.gone = 0");
+    }
+    let limit = such.value(&limit);
+    let text = format!("{VM} WHERE {} ORDER BY v.name, v.vm_id LIMIT {limit}", such.such());
+    all(db, &text, such.values(), vm_row)
 }
 
 pub(super) fn hosts_named(db: &Connection, hostname: &str) -> StoreResult<Vec<HostRecord>> {

@@ -9,9 +9,10 @@ use dewpoint_proto::spec::ImageRef;
 use dewpoint_proto::vm_state::VmState;
 use rusqlite::Connection;
 
-use super::admit::{NewEvent, insert_vm};
+use super::admit::insert_vm;
 use super::assign::{self, Place};
 use super::codec::{IdBytes, int, json};
+use super::new_event::NewEvent;
 use super::rows::{self, change};
 use super::writer::Effect;
 use crate::events::stage::{End, Stage};
@@ -179,8 +180,8 @@ pub(super) fn local_event(
     let stage: Stage = End::from(&told.outcome).stage();
     change(
         db,
-        "UPDATE events SET stage = ?2, ended = 1, host_id = ?3, outcome = ?4, begun_at = ?5, finished_at = ?6 \
-         WHERE event_id = ?1",
+        "UPDATE events SET stage = ?2, ended = 1, host_id = ?3, outcome = ?4, begun_at = ?5, finished_at = ?6, \
+         stage_at = ?7 WHERE event_id = ?1",
         &[
             &event.id.bytes(),
             &stage.as_str(),
@@ -188,6 +189,7 @@ pub(super) fn local_event(
             &json("events", &told.outcome)?,
             &told.begun_at.map(|at| at.0),
             &told.finished_at.0,
+            &under.at.0,
         ],
     )?;
     recorded.changed.push(Changed { event: event.id, vm: event.vm, host: Some(under.host) });

@@ -80,8 +80,8 @@ fn move_all(db: &Connection, under: Under, events: Vec<Standing>, entry: Entry) 
     for (event, vm, stage) in events {
         let Ok(After::Moved(next)) = stage.after(entry) else { continue };
         let begun = (next == Stage::Running).then_some(under.at.0);
-        let row = "UPDATE events SET stage = ?2, begun_at = coalesce(begun_at, ?3) WHERE event_id = ?1";
-        change(db, row, &[&event.bytes(), &next.as_str(), &begun])?;
+        let row = "UPDATE events SET stage = ?2, begun_at = coalesce(begun_at, ?3), stage_at = ?4 WHERE event_id = ?1";
+        change(db, row, &[&event.bytes(), &next.as_str(), &begun, &under.at.0])?;
         moved.push(Changed { event, vm, host: Some(under.host) });
     }
     Ok(moved)
@@ -107,7 +107,7 @@ pub(super) fn report(db: &Connection, under: Under, told: &HostReport) -> StoreR
     }
     let mut recorded = Recorded { acked: told.report_seq, ..Recorded::default() };
     let known = match rows::event(db, told.event)? {
-        Some(event) if event.host == Some(under.host) => end(db, &event, told, &mut recorded)?,
+        Some(event) if event.host == Some(under.host) => end(db, under, &event, told, &mut recorded)?,
         Some(event) => {
             recorded.contradiction = Some(not_its_own(&event, under));
             false
@@ -125,6 +125,7 @@ pub(super) fn report(db: &Connection, under: Under, told: &HostReport) -> StoreR
 /// Writes the end of an event of this host.
 fn end(
     db: &Connection,
+    under: Under,
     event: &EventRecord,
     told: &HostReport,
     recorded: &mut Recorded,
@@ -135,7 +136,7 @@ fn end(
             change(
                 db,
                 "UPDATE events SET stage = ?2, ended = 1, outcome = ?3, begun_at = coalesce(?4, begun_at), \
-                 finished_at = ?5, generation = max(generation, ?6) WHERE event_id = ?1",
+                 finished_at = ?5, generation = max(generation, ?6), stage_at = ?7 WHERE event_id = ?1",
                 &[
                     &event.id.bytes(),
                     &stage.as_str(),
@@ -143,12 +144,12 @@ fn end(
                     &told.begun_at.map(|at| at.0),
                     &told.finished_at.0,
                     &int(told.generation.0),
+                    &under.at.0,
                 ],
             )?;
         }
         Ok(After::Contradicted) => {
-            let row = "UPDATE events SET contradicted = ?2 WHERE event_id = ?1";
-            change(db, row, &[&event.id.bytes(), &outcome])?;
+            rows::change_event(db, "contradicted = ?2", &[&event.id.bytes(), &outcome])?;
             recorded.contradiction = Some(
                 Cause::new(
                     Reason::Internal,

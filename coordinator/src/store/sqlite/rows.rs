@@ -12,10 +12,27 @@ use crate::events::stage::Stage;
 use crate::store::{Claims, EventRecord, HostRecord, RequestDigest, StoreResult, VmRecord};
 
 /// Columns of an event with its host's name; explanations are long, and read only when asked for.
-pub(super) const EVENT: &str = "SELECT e.n, e.event_id, e.vm_id, e.vm_name, e.kind, e.stage, e.host_id, e.seq, \
-     e.generation, e.body, e.request, e.outcome, e.unknown, e.contradicted, e.pending, e.only_host, e.accepted_at, \
-     e.not_after, e.begun_at, e.finished_at, e.retry_of, h.hostname \
-     FROM events e LEFT JOIN hosts h ON h.host_id = e.host_id";
+macro_rules! event_from {
+    ($table:literal) => {
+        concat!(
+            "SELECT e.n AS n, e.event_id, e.vm_id, e.vm_name, e.kind, e.stage, e.host_id, e.seq, e.generation, \
+             e.body, e.request, e.outcome, e.unknown, e.contradicted, e.pending, e.only_host, e.accepted_at, \
+             e.not_after, e.begun_at, e.finished_at, e.retry_of, e.stage_at, e.forced, h.hostname FROM ",
+            $table,
+            " e LEFT JOIN hosts h ON h.host_id = e.host_id"
+        )
+    };
+}
+
+/// Events under way, and those that ended and were not moved yet.
+pub(super) const EVENT: &str = event_from!("events");
+/// Events that ended and were moved.
+const FINISHED: &str = event_from!("finished");
+
+/// A query for the events with this in common, wherever they are.
+pub(super) fn events_everywhere(such: &str) -> String {
+    format!("{EVENT} WHERE {such} UNION ALL {FINISHED} WHERE {such}")
+}
 
 /// Columns of a VM with its host's name and its newest unfinished event.
 pub(super) const VM: &str = "SELECT v.vm_id, v.name, v.host_id, v.last_host, v.shape, v.generation, v.wanted_on, \
@@ -24,20 +41,23 @@ pub(super) const VM: &str = "SELECT v.vm_id, v.name, v.host_id, v.last_host, v.s
      FROM vms v LEFT JOIN hosts h ON h.host_id = v.last_host";
 
 pub(super) fn event(db: &Connection, id: EventId) -> StoreResult<Option<EventRecord>> {
-    one(db, &format!("{EVENT} WHERE e.event_id = ?1"), &[&id.bytes()], event_row)
+    one(db, &events_everywhere("e.event_id = ?1"), &[&id.bytes()], event_row)
 }
 
 pub(super) fn event_with_explanation(db: &Connection, id: EventId) -> StoreResult<Option<EventRecord>> {
     let Some(mut record) = event(db, id)? else { return Ok(None) };
-    let sql_text = "SELECT explanation FROM events WHERE event_id = ?1";
+    let text = "SELECT explanation FROM events WHERE event_id = ?1 \
+         UNION ALL SELECT explanation FROM finished WHERE event_id = ?1";
     record.explanation =
-        one(db, sql_text, &[&id.bytes()], |row| columns("events", row).optional_json("explanation"))?
-            .flatten();
+        one(db, text, &[&id.bytes()], |row| columns("events", row).optional_json("explanation"))?.flatten();
+    let text = "SELECT n, event_id FROM events WHERE retry_of = ?1 \
+         UNION ALL SELECT n, event_id FROM finished WHERE retry_of = ?1 ORDER BY n DESC LIMIT 1";
+    record.retried_by = one(db, text, &[&id.bytes()], |row| columns("events", row).id("event_id"))?;
     Ok(Some(record))
 }
 
 pub(super) fn seen(db: &Connection, id: EventId) -> StoreResult<Option<(RequestDigest, EventRecord)>> {
-    one(db, &format!("{EVENT} WHERE e.event_id = ?1"), &[&id.bytes()], |row| {
+    one(db, &events_everywhere("e.event_id = ?1"), &[&id.bytes()], |row| {
         Ok((RequestDigest(columns("events", row).digest("request")?), event_row(row)?))
     })
 }
@@ -83,6 +103,16 @@ pub(super) fn change(db: &Connection, text: &str, values: &[&dyn ToSql]) -> Stor
     db.prepare_cached(text).and_then(|mut statement| statement.execute(values)).map_err(sql)
 }
 
+/// Changes the row of the event `?1`, wherever it is.
+pub(super) fn change_event(db: &Connection, set: &str, values: &[&dyn ToSql]) -> StoreResult<()> {
+    for table in ["events", "finished"] {
+        if change(db, &format!("UPDATE {table} SET {set} WHERE event_id = ?1"), values)? > 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn columns<'a>(table: &'static str, row: &'a Row<'a>) -> Columns<'a> {
     Columns { table, row }
 }
@@ -114,6 +144,9 @@ pub(super) fn event_row(row: &Row<'_>) -> StoreResult<EventRecord> {
         begun_at: columns.time("begun_at")?,
         finished_at: columns.time("finished_at")?,
         retry_of: columns.optional_id("retry_of")?,
+        retried_by: None,
+        stage_since: columns.time("stage_at")?,
+        forced: columns.optional_json("forced")?,
     })
 }
 
