@@ -122,10 +122,12 @@ fn gather(tx: &Tx<'_>, incoming: &Incoming<'_>, delivery: &Delivery) -> Result<K
         .query_row([incoming.event.to_string()], |row| digest(row, 0))
         .optional()?
         .map(BodyDigest);
+    let vm = known_vm(tx, incoming.vm)?;
     Ok(Known {
         same_id,
-        vm: known_vm(tx, incoming.vm)?,
-        unfinished: unfinished_of(tx, incoming.vm)?,
+        // Whatever was accepted for a VM has left its row, if only a tombstone.
+        unfinished: if vm.is_some() { unfinished_of(tx, incoming.vm)? } else { Vec::new() },
+        vm,
         target: match &delivery.payload {
             Payload::Event(body) => target(tx, body)?,
             Payload::Unreadable(_) => Target::Missing,
