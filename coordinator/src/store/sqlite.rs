@@ -63,7 +63,9 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn admit_create(&self, create: CreateAdmission) -> StoreResult<Admission> {
-        self.writer.offer("admit a create", move |db| admit::create(db, create)).await
+        // Encoded here: the writer thread is what all wait for.
+        let explanation = codec::json("events", &create.explanation)?;
+        self.writer.offer("admit a create", move |db| admit::create(db, &create, &explanation)).await
     }
 
     async fn admit_change(&self, change: ChangeAdmission) -> StoreResult<Admission> {
@@ -115,15 +117,15 @@ impl Store for SqliteStore {
     }
 
     async fn set_cordon(&self, host: HostId, cordon: Switch, word: Word) -> StoreResult<HostSettled> {
-        self.writer.write("cordon a host", move |db| hosts::set_cordon(db, host, cordon, word)).await
+        self.writer.write("cordon a host", move |db| hosts::set_cordon(db, host, cordon, word.clone())).await
     }
 
     async fn set_hold(&self, scope: HoldScope, hold: Switch, word: Word) -> StoreResult<Settled<u32>> {
-        self.writer.write("set a hold", move |db| hosts::set_hold(db, scope, hold, word)).await
+        self.writer.write("set a hold", move |db| hosts::set_hold(db, scope, hold, word.clone())).await
     }
 
     async fn end_recovery(&self, word: Word) -> StoreResult<()> {
-        self.writer.write("end the recovery", move |db| hosts::end_recovery(db, word)).await
+        self.writer.write("end the recovery", move |db| hosts::end_recovery(db, word.clone())).await
     }
 
     async fn record_act(&self, entry: AuditEntry) -> StoreResult<()> {

@@ -30,7 +30,11 @@ fn undo(cause: Cause) -> Effect<Admission> {
 }
 
 /// Admits a create.
-pub(super) fn create(db: &Connection, admission: CreateAdmission) -> StoreResult<Effect<Admission>> {
+pub(super) fn create(
+    db: &Connection,
+    admission: &CreateAdmission,
+    explanation: &str,
+) -> StoreResult<Effect<Admission>> {
     let body = &admission.body;
     if let Some(seen) = repeated(db, body.event().id, admission.request)? {
         return Ok(seen);
@@ -78,7 +82,7 @@ pub(super) fn create(db: &Connection, admission: CreateAdmission) -> StoreResult
     let image = Some(create.source.digest);
     let vm_name = create.spec.name.clone();
     let record = NewEvent { body, request: admission.request, vm_name, generation, image, place, pending }
-        .insert(db, Some(&json("events", &admission.explanation)?))?;
+        .insert(db, Some(explanation))?;
     Ok(Effect::Keep(match record.stage {
         Stage::Assigned => Admission::Assigned(Box::new(record)),
         _ => Admission::Pending(Box::new(record)),

@@ -32,10 +32,10 @@ pub(super) fn claim_first(
          claimed_memory = claimed_memory + ?3, claimed_disk = claimed_disk + ?4, claimed_vms = claimed_vms + 1 \
          WHERE host_id = ?1 AND cordoned IS NULL AND held IS NULL AND diverged IS NULL \
          AND claimed_vcpus + ?2 <= ?5 AND claimed_memory + ?3 + ?9 * (claimed_vms + 1) <= ?6 \
-         AND claimed_disk + ?4 <= ?7 AND claimed_vms + 1 <= ?8 RETURNING last_seq, hostname";
+         AND claimed_disk + ?4 <= ?7 AND claimed_vms + 1 <= ?8";
     for candidate in candidates {
         let most = candidate.most;
-        let place = one(
+        let claimed = change(
             db,
             CLAIM,
             &[
@@ -49,10 +49,9 @@ pub(super) fn claim_first(
                 &most.vms.min(dewpoint_proto::limits::VMS_PER_HOST),
                 &int(candidate.memory_overhead_bytes),
             ],
-            |row| place_row(candidate.host, row),
         )?;
-        if place.is_some() {
-            return Ok(place);
+        if claimed > 0 {
+            return last_place(db, candidate.host).map(Some);
         }
     }
     Ok(None)
@@ -60,9 +59,14 @@ pub(super) fn claim_first(
 
 /// The next position of a host's queue.
 pub(super) fn next_place(db: &Connection, host: HostId) -> StoreResult<Place> {
-    const NEXT: &str =
-        "UPDATE hosts SET last_seq = last_seq + 1 WHERE host_id = ?1 RETURNING last_seq, hostname";
-    one(db, NEXT, &[&host.bytes()], |row| place_row(host, row))?
+    change(db, "UPDATE hosts SET last_seq = last_seq + 1 WHERE host_id = ?1", &[&host.bytes()])?;
+    last_place(db, host)
+}
+
+/// The place that was taken just now. Asked for apart: with RETURNING, SQLite keeps a journal for the one statement.
+fn last_place(db: &Connection, host: HostId) -> StoreResult<Place> {
+    let row = "SELECT last_seq, hostname FROM hosts WHERE host_id = ?1";
+    one(db, row, &[&host.bytes()], |row| place_row(host, row))?
         .ok_or_else(|| StoreError::Corrupt { table: "hosts", text: format!("{host} has VMs and no row") })
 }
 

@@ -1,4 +1,8 @@
-//! The thread that writes. Requests that wait together are committed together: a savepoint each, one fsync for all.
+//! The thread that writes. Requests that wait together are committed together, with one fsync.
+//!
+//! A request that is taken back must leave nothing behind and take no other with it. Savepoints do that, and cost a good
+//! part of the thread's time; requests that are taken back have seldom written anything. So a group runs without
+//! savepoints first, and once more with them when one of it is to be taken back after it wrote.
 
 use std::time::Duration;
 
@@ -24,18 +28,57 @@ pub(super) enum Effect<T> {
     Undo(T),
 }
 
-/// What the thread runs: writes within its savepoint, and hands back how to answer once the commit is known.
-type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+/// What the thread runs. It may run twice: what the first run wrote is rolled back before the second.
+trait Job: Send {
+    /// Runs, and keeps how to answer once the commit is known.
+    fn run(&mut self, db: &Connection) -> Kept;
+    /// Answers: with the outcome, or with the failure of its group.
+    fn settle(self: Box<Self>, committed: Result<(), StoreError>);
+}
 
-struct Answer {
-    /// The savepoint is released, not rolled back.
-    keep: bool,
-    send: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+/// Whether what a job wrote stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Yes,
+    No,
+}
+
+struct Task<T, F> {
+    doing: &'static str,
+    run: F,
+    outcome: Option<StoreResult<T>>,
+    tell: oneshot::Sender<StoreResult<T>>,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send + 'static,
+    F: FnMut(&Connection) -> StoreResult<Effect<T>> + Send + 'static,
+{
+    fn run(&mut self, db: &Connection) -> Kept {
+        let (kept, outcome) = match (self.run)(db) {
+            Ok(Effect::Keep(outcome)) => (Kept::Yes, Ok(outcome)),
+            Ok(Effect::Undo(outcome)) => (Kept::No, Ok(outcome)),
+            Err(error) => {
+                tracing::debug!(doing = self.doing, %error, "a transition was taken back");
+                (Kept::No, Err(error))
+            }
+        };
+        self.outcome = Some(outcome);
+        kept
+    }
+
+    fn settle(self: Box<Self>, committed: Result<(), StoreError>) {
+        // A group that failed may have stopped before this job: nothing was done, and asking again is right.
+        let outcome = self.outcome.unwrap_or(Err(StoreError::Unanswered));
+        // A caller that went away needs no answer; what it asked is done all the same.
+        let _ = self.tell.send(committed.and(outcome));
+    }
 }
 
 /// The handle of the writer thread, which ends when the last handle is dropped.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::Sender<Box<dyn Job>>,
 }
 
 impl Writer {
@@ -52,7 +95,7 @@ impl Writer {
     pub(super) async fn offer<T: Send + 'static>(
         &self,
         doing: &'static str,
-        run: impl FnOnce(&Connection) -> StoreResult<Effect<T>> + Send + 'static,
+        run: impl FnMut(&Connection) -> StoreResult<Effect<T>> + Send + 'static,
     ) -> StoreResult<T> {
         let (job, answer) = job(doing, run);
         self.queue.try_send(job).map_err(|refused| match refused {
@@ -66,7 +109,7 @@ impl Writer {
     pub(super) async fn write<T: Send + 'static>(
         &self,
         doing: &'static str,
-        run: impl FnOnce(&Connection) -> StoreResult<Effect<T>> + Send + 'static,
+        run: impl FnMut(&Connection) -> StoreResult<Effect<T>> + Send + 'static,
     ) -> StoreResult<T> {
         let (job, answer) = job(doing, run);
         match tokio::time::timeout(PATIENCE, self.queue.send(job)).await {
@@ -90,56 +133,68 @@ async fn answered<T>(answer: oneshot::Receiver<StoreResult<T>>) -> StoreResult<T
 
 fn job<T: Send + 'static>(
     doing: &'static str,
-    run: impl FnOnce(&Connection) -> StoreResult<Effect<T>> + Send + 'static,
-) -> (Job, oneshot::Receiver<StoreResult<T>>) {
+    run: impl FnMut(&Connection) -> StoreResult<Effect<T>> + Send + 'static,
+) -> (Box<dyn Job>, oneshot::Receiver<StoreResult<T>>) {
     let (tell, answer) = oneshot::channel();
-    let job: Job = Box::new(move |db| {
-        let (keep, outcome) = match run(db) {
-            Ok(Effect::Keep(outcome)) => (true, Ok(outcome)),
-            Ok(Effect::Undo(outcome)) => (false, Ok(outcome)),
-            Err(error) => {
-                tracing::debug!(doing, %error, "a transition was taken back");
-                (false, Err(error))
-            }
-        };
-        // A caller that went away needs no answer; what it asked is done all the same.
-        let send = Box::new(move |committed: Result<(), StoreError>| {
-            let _ = tell.send(committed.and(outcome));
-        });
-        Answer { keep, send }
-    });
-    (job, answer)
+    (Box::new(Task { doing, run, outcome: None, tell }), answer)
 }
 
-fn serve(db: &Connection, mut inbox: mpsc::Receiver<Job>) {
+fn serve(db: &Connection, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
     let mut group = Vec::with_capacity(GROUP);
     let mut gather = Gather::default();
     while gather.next(&mut inbox, &mut group, GROUP) {
-        let mut answers = Vec::with_capacity(group.len());
-        let committed = commit(db, group.drain(..), &mut answers);
+        let committed = commit(db, &mut group);
         if let Err(error) = &committed {
-            tracing::error!(%error, requests = answers.len(), "a group of writes was not committed");
-            if !db.is_autocommit() && db.execute_batch("ROLLBACK").is_err() {
-                // The next BEGIN fails, and says so to its callers.
-                tracing::error!("the group could not be rolled back");
-            }
+            tracing::error!(%error, requests = group.len(), "a group of writes was not committed");
         }
-        answers.into_iter().for_each(|answer| (answer.send)(committed.clone()));
+        group.drain(..).for_each(|job| job.settle(committed.clone()));
     }
 }
 
-/// One group, one transaction. Jobs after a failure of the group itself are dropped: their callers hear `Unanswered`,
-/// though nothing was done; asking again is right.
-fn commit(db: &Connection, group: impl Iterator<Item = Job>, answers: &mut Vec<Answer>) -> StoreResult<()> {
-    let run = |sql: &'static str, doing: &'static str| {
-        db.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(|e| failed(doing, &e))
-    };
-    run("BEGIN IMMEDIATE", "begin a group of writes")?;
+/// What keeps the requests of a group apart.
+#[derive(Clone, Copy)]
+enum Apart {
+    /// None is taken back after it wrote.
+    Nothing,
+    /// One that is taken back is so alone.
+    Savepoints,
+}
+
+/// How a transaction ended.
+enum Ended {
+    Committed,
+    /// Rolled back: a job without a savepoint is to be taken back.
+    TakenBack,
+}
+
+/// One group, one transaction.
+fn commit(db: &Connection, group: &mut [Box<dyn Job>]) -> StoreResult<()> {
+    match transact(db, group, Apart::Nothing)? {
+        Ended::Committed => Ok(()),
+        Ended::TakenBack => transact(db, group, Apart::Savepoints).map(|_| ()),
+    }
+}
+
+fn transact(db: &Connection, group: &mut [Box<dyn Job>], apart: Apart) -> StoreResult<Ended> {
+    let ended = run_all(db, group, apart);
+    if !db.is_autocommit() && db.execute_batch("ROLLBACK").is_err() {
+        // The next BEGIN fails, and says so to its callers.
+        tracing::error!("a group of writes could not be rolled back");
+    }
+    ended
+}
+
+fn run_all(db: &Connection, group: &mut [Box<dyn Job>], apart: Apart) -> StoreResult<Ended> {
+    sql(db, "BEGIN IMMEDIATE", "begin a group of writes")?;
     for job in group {
-        run("SAVEPOINT request", "begin a write")?;
-        let answer = job(db);
-        let keep = answer.keep;
-        answers.push(answer);
+        let written = db.total_changes();
+        match apart {
+            Apart::Nothing if job.run(db) == Kept::No && db.total_changes() != written => {
+                return Ok(Ended::TakenBack);
+            }
+            Apart::Nothing => {}
+            Apart::Savepoints => run_in_savepoint(db, job.as_mut())?,
+        }
         // After SQLITE_FULL, IOERR and the like the whole transaction may be rolled back already.
         if db.is_autocommit() {
             return Err(StoreError::Failed {
@@ -147,11 +202,24 @@ fn commit(db: &Connection, group: impl Iterator<Item = Job>, answers: &mut Vec<A
                 text: "the transaction was rolled back".into(),
             });
         }
-        if !keep {
-            run("ROLLBACK TO request", "take back a write")?;
-        }
-        run("RELEASE request", "end a write")?;
     }
-    run("COMMIT", "commit a group of writes")?;
-    Ok(())
+    sql(db, "COMMIT", "commit a group of writes")?;
+    Ok(Ended::Committed)
+}
+
+fn run_in_savepoint(db: &Connection, job: &mut dyn Job) -> StoreResult<()> {
+    sql(db, "SAVEPOINT request", "begin a write")?;
+    let kept = job.run(db);
+    if db.is_autocommit() {
+        return Ok(());
+    }
+    if kept == Kept::No {
+        sql(db, "ROLLBACK TO request", "take back a write")?;
+    }
+    sql(db, "RELEASE request", "end a write")
+}
+
+fn sql(db: &Connection, sql: &str, doing: &'static str) -> StoreResult<()> {
+    let run = db.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+    run.map(|_| ()).map_err(|error| failed(doing, &error))
 }
