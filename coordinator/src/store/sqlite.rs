@@ -81,7 +81,7 @@ impl Store for SqliteStore {
     }
 
     async fn force_event(&self, forcing: Forcing) -> StoreResult<Settled<Box<EventRecord>>> {
-        self.writer.write("force an event", move |db| force::force(db, forcing)).await
+        self.writer.write("force an event", move |db| force::force(db, &forcing)).await
     }
 
     async fn move_finished(&self, before: Millis, at: Millis) -> StoreResult<u32> {

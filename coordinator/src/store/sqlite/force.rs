@@ -18,8 +18,8 @@ use crate::store::causes::no_event;
 use crate::store::{About, Act, AuditEntry, EventRecord, Forcing, Settled, StoreError, StoreResult, Word};
 
 /// Ends an event by a person's word.
-pub(super) fn force(db: &Connection, forcing: Forcing) -> StoreResult<Effect<Settled<Box<EventRecord>>>> {
-    let Forcing { event: id, ends, word } = forcing;
+pub(super) fn force(db: &Connection, forcing: &Forcing) -> StoreResult<Effect<Settled<Box<EventRecord>>>> {
+    let Forcing { event: id, ends, word } = forcing.clone();
     let Some(event) = rows::event(db, id)? else { return Ok(Effect::Undo(Err(no_event(id)))) };
     if let Some(cause) = senseless(db, &event, ends)? {
         return Ok(Effect::Undo(Err(cause)));
