@@ -1,6 +1,7 @@
 //! The edge to gRPC: a [`Cause`] travels as `google.rpc.Status` with `ErrorInfo`, and comes back whole.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
@@ -42,6 +43,8 @@ pub fn from_status(status: &Status) -> Cause {
         tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Reason::Invalid,
         tonic::Code::Unimplemented => Reason::UnknownKind,
         tonic::Code::ResourceExhausted => Reason::TooBusy,
+        // What came over the wire has no source: this one was made here, when the connection broke under the request.
+        _ if status.source().is_some() => Reason::Unreachable,
         _ => Reason::Internal,
     };
     Cause::new(reason, status.message().to_owned())
@@ -57,5 +60,12 @@ mod tests {
             .advise("wait for it")
             .with("event_id", 7);
         assert_eq!(from_status(&to_status(cause.clone())), cause);
+    }
+
+    #[test]
+    fn a_connection_that_breaks_under_a_request_is_not_a_bug_of_the_other_side() {
+        let broken = Status::from_error(Box::new(std::io::Error::other("connection reset")));
+        assert_eq!(from_status(&broken).reason, Reason::Unreachable);
+        assert_eq!(from_status(&Status::unknown("said by the other side")).reason, Reason::Internal);
     }
 }
