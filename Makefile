@@ -1,12 +1,14 @@
 # What people and CI both run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt lint deny doc setup images clean
+.PHONY: help demo test check bench chaos fmt lint deny doc setup images clean
 SHELL := /bin/bash
 
 CARGO ?= cargo
 CACHE ?= .cache
 export DEWPOINT_CACHE := $(abspath $(CACHE))
 PROFILE ?= dev
+MINUTES ?= 5
+SEED ?=
 
 help: ## This list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -22,6 +24,7 @@ test: setup images ## Everything that CI runs.
 	@$(MAKE) --no-print-directory lint doc
 	@$(CARGO) build --locked --workspace --all-targets
 	@scripts/test
+	@target/debug/dewpoint-chaos $(MINUTES) $(SEED)
 
 check: ## The quick inner loop: format, lints, and the tests that need no VM.
 	@$(CARGO) fmt --all --check
@@ -32,6 +35,11 @@ bench: setup images ## Figures as JSON lines, medians of paired runs (QUICK=1: w
 	@scripts/libvirt-up
 	@$(CARGO) build --locked --release -p dewpoint-agent -p dewpoint-coordinator -p dewpoint -p dewpoint-tests
 	@QUICK=$(QUICK) target/release/dewpoint-bench
+
+chaos: setup images ## Random events and faults on real VMs, then the promises (MINUTES=5, SEED=random).
+	@scripts/libvirt-up
+	@$(CARGO) build --locked --profile $(PROFILE) -p dewpoint-agent -p dewpoint-coordinator -p dewpoint-tests
+	@target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/dewpoint-chaos $(MINUTES) $(SEED)
 
 fmt: ## Formats all Rust code.
 	@$(CARGO) fmt --all

@@ -22,6 +22,8 @@ pub struct Agent {
 pub enum Link {
     /// It dials the lab's coordinator.
     Coordinator,
+    /// It dials the lab's coordinator over [`crate::proxy`].
+    Proxy,
     /// It works by itself.
     Alone,
 }
@@ -33,8 +35,17 @@ impl Agent {
     /// When the configuration cannot be written.
     #[must_use]
     pub fn new(lab: &Lab, link: Link) -> Self {
+        Self::with(lab, link, "")
+    }
+
+    /// The same, with more tables of its configuration.
+    ///
+    /// # Panics
+    /// When the configuration cannot be written.
+    #[must_use]
+    pub fn with(lab: &Lab, link: Link, tables: &str) -> Self {
         let agent = Self { dir: lab.dir().to_owned(), daemon: None };
-        let text = configuration(lab, link);
+        let text = configuration(lab, link) + tables;
         std::fs::write(agent.config(), text).unwrap_or_else(|error| panic!("agent.toml: {error}"));
         agent
     }
@@ -125,6 +136,19 @@ impl Agent {
         daemon.terminate().await
     }
 
+    /// How it ended, if it did so by itself; it can be started again then.
+    pub fn ended_by_itself(&mut self) -> Option<std::process::ExitStatus> {
+        let ended = self.daemon.as_mut()?.ended().ok()?;
+        self.daemon = None;
+        Some(ended)
+    }
+
+    /// Whether it was started.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.daemon.is_some()
+    }
+
     /// Its process id.
     ///
     /// # Panics
@@ -163,10 +187,17 @@ impl Agent {
     }
 }
 
+/// What runs the tests' guests: emulation, unless `VIRT_TYPE` says otherwise.
+#[must_use]
+pub fn virt_type() -> String {
+    std::env::var("VIRT_TYPE").unwrap_or_else(|_| "qemu".to_owned())
+}
+
 fn configuration(lab: &Lab, link: Link) -> String {
-    let var = |name: &str, otherwise: &str| std::env::var(name).unwrap_or_else(|_| otherwise.to_owned());
+    let dial = |port| format!("coordinator = \"http://{}\"\n", lab.listen(port));
     let coordinator = match link {
-        Link::Coordinator => format!("coordinator = \"http://{}\"\n", lab.listen(crate::coordinator::GRPC)),
+        Link::Coordinator => dial(crate::coordinator::GRPC),
+        Link::Proxy => dial(crate::proxy::PORT),
         Link::Alone => String::new(),
     };
     format!(
@@ -175,8 +206,8 @@ fn configuration(lab: &Lab, link: Link) -> String {
          [network]\nbridge = \"{bridge}\"\nnft_table = \"{table}\"\n",
         dir = lab.dir().display(),
         uri = lab.hypervisor().uri(),
-        virt_type = var("VIRT_TYPE", "qemu"),
-        cpu = var("CPU_MODE", "maximum"),
+        virt_type = virt_type(),
+        cpu = std::env::var("CPU_MODE").unwrap_or_else(|_| "maximum".to_owned()),
         bridge = lab.bridge(),
         table = lab.table(),
     )

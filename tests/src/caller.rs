@@ -11,8 +11,9 @@ use dewpoint_proto::wire::fleet::images_client::ImagesClient;
 use dewpoint_proto::wire::fleet::networks_client::NetworksClient;
 use dewpoint_proto::wire::fleet::vms_client::VmsClient;
 use dewpoint_proto::wire::fleet::{
-    CancelEventRequest, CreateVmRequest, DestroyVmRequest, EventRecord, GetEventRequest, GetVmRequest, Host,
-    ListHostsRequest, RebootVmRequest, RestoreVmRequest, SnapshotVmRequest, StopVmRequest, Vm, VmRequest,
+    CancelEventRequest, CreateVmRequest, DestroyVmRequest, EventOptions, EventRecord, GetEventRequest,
+    GetVmRequest, Host, ListHostsRequest, RebootVmRequest, RestoreVmRequest, SnapshotVmRequest,
+    StopVmRequest, Vm, VmRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
@@ -175,6 +176,61 @@ pub enum Ask {
     Restore(RestoreVmRequest),
     Destroy(DestroyVmRequest),
     Cancel(CancelEventRequest),
+}
+
+impl Ask {
+    /// Its options: the id of the event that it asks for.
+    #[must_use]
+    pub fn options(&self) -> Option<EventOptions> {
+        match self {
+            Self::Create(request) => request.options.clone(),
+            Self::Start(request) => request.options.clone(),
+            Self::Stop(request) => request.options.clone(),
+            Self::Reboot(request) => request.options.clone(),
+            Self::Snapshot(request) => request.options.clone(),
+            Self::Restore(request) => request.options.clone(),
+            Self::Destroy(request) => request.options.clone(),
+            Self::Cancel(request) => request.options.clone(),
+        }
+    }
+
+    /// The id of the event that it asks for.
+    #[must_use]
+    pub fn event_id(&self) -> String {
+        self.options().map(|options| options.event_id).unwrap_or_default()
+    }
+
+    /// The kind of event.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
+            Self::Reboot(_) => "reboot",
+            Self::Snapshot(_) => "snapshot",
+            Self::Restore(_) => "restore",
+            Self::Destroy(_) => "destroy",
+            Self::Cancel(_) => "cancel",
+        }
+    }
+
+    /// What is particular to it, for people.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Create(request) => {
+                format!("from {}, left off: {}, {:?}", request.image, request.leave_off, request.disk_mode())
+            }
+            Self::Start(_) => String::new(),
+            Self::Stop(request) => format!("within {} s, force: {}", request.timeout_seconds, request.force),
+            Self::Reboot(request) => format!("within {} s, hard: {}", request.timeout_seconds, request.hard),
+            Self::Snapshot(request) => format!("as {}", request.image_name),
+            Self::Restore(request) => format!("from {}", request.image),
+            Self::Destroy(request) => format!("now: {}", request.now),
+            Self::Cancel(request) => format!("of {}", request.event_id),
+        }
+    }
 }
 
 impl From<CreateVmRequest> for Ask {

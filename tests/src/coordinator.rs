@@ -26,10 +26,19 @@ impl Coordinator {
     /// When the configuration cannot be written.
     #[must_use]
     pub fn new(lab: &Lab) -> Self {
+        Self::with(lab, "")
+    }
+
+    /// The same, with more tables of its configuration.
+    ///
+    /// # Panics
+    /// When the configuration cannot be written.
+    #[must_use]
+    pub fn with(lab: &Lab, tables: &str) -> Self {
         let dir = lab.dir().to_owned();
         // A heartbeat a second: what only heartbeats bring is there soon enough to be waited for.
         let text = format!(
-            "data_dir = \"{}/coordinator\"\nlisten = \"{}\"\n[images]\nlisten = \"{}\"\n[router]\nheartbeat = \"1s\"\n",
+            "data_dir = \"{}/coordinator\"\nlisten = \"{}\"\n[images]\nlisten = \"{}\"\n[router]\nheartbeat = \"1s\"\n{tables}",
             dir.display(),
             lab.listen(GRPC),
             lab.listen(IMAGES),
@@ -56,17 +65,49 @@ impl Coordinator {
     /// # Panics
     /// When it runs already, ends, or takes too long.
     pub async fn start(&mut self) {
-        assert!(self.daemon.is_none(), "the coordinator runs already");
+        self.start_without_waiting();
         let ready = self.dir.join("coordinator.ready");
-        let _ = std::fs::remove_file(&ready);
-        let (config, log) = (self.dir.join("coordinator.toml"), self.dir.join("coordinator.log"));
-        let args = [Path::new("run"), Path::new("--config"), &config, Path::new("--ready-file"), &ready];
-        let daemon = self.daemon.insert(Daemon::start("dewpoint-coordinator", args, &log));
+        let Some(daemon) = self.daemon.as_mut() else { return };
         until("the coordinator listens", SOON, async || {
             daemon.must_run();
             if ready.exists() { Ok(()) } else { Err("no ready-file") }
         })
         .await;
+    }
+
+    /// Starts it, and leaves it to itself.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn start_without_waiting(&mut self) {
+        assert!(self.daemon.is_none(), "the coordinator runs already");
+        let ready = self.dir.join("coordinator.ready");
+        let _ = std::fs::remove_file(&ready);
+        let (config, log) = (self.dir.join("coordinator.toml"), self.dir.join("coordinator.log"));
+        let args = [Path::new("run"), Path::new("--config"), &config, Path::new("--ready-file"), &ready];
+        self.daemon = Some(Daemon::start("dewpoint-coordinator", args, &log));
+    }
+
+    /// SIGTERM, and its exit status.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    pub async fn stop(&mut self) -> std::process::ExitStatus {
+        let mut daemon = self.daemon.take().unwrap_or_else(|| panic!("the coordinator does not run"));
+        daemon.terminate().await
+    }
+
+    /// How it ended, if it did so by itself; it can be started again then.
+    pub fn ended_by_itself(&mut self) -> Option<std::process::ExitStatus> {
+        let ended = self.daemon.as_mut()?.ended().ok()?;
+        self.daemon = None;
+        Some(ended)
+    }
+
+    /// Whether it was started.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.daemon.is_some()
     }
 
     /// SIGKILL.

@@ -52,8 +52,7 @@ impl Fleet {
         let caller = Caller::of(coordinator.url());
         let libvirt = Libvirt::connect_to(lab.hypervisor());
         let mut fleet = Self { agent, coordinator, libvirt, caller, lab };
-        fleet.add_tiny_image().await;
-        fleet.add_network().await;
+        prepare(&fleet.caller, &fleet.lab).await;
         fleet.agent.until_ready().await;
         fleet.until_alive().await;
         fleet
@@ -132,34 +131,42 @@ impl Fleet {
             assert!(!std::path::Path::new("/sys/class/net").join(tap).exists(), "the tap {tap} is left");
         }
     }
+}
 
-    async fn add_tiny_image(&self) {
-        let path = tiny_image();
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let digest = hex::encode(Sha256::digest(&bytes));
-        let mut images = self.caller.images();
-        let server = answer(images.get_image_server(GetImageServerRequest {}).await);
-        let url = server.unwrap_or_else(|cause| panic!("{cause:?}")).url;
-        let put = reqwest::Client::new().put(format!("{url}/images/{digest}")).body(bytes).send().await;
-        let put = put.unwrap_or_else(|error| panic!("the image server: {error:?}"));
-        assert!(put.status().is_success(), "the image server: {}", put.status());
-        let image = AddImageRequest { name: IMAGE.to_owned(), digest };
-        answer(images.add_image(image).await).unwrap_or_else(|cause| panic!("{cause:?}"));
-    }
+/// Puts the tiny image into a coordinator's catalogue, and makes the lab's network.
+///
+/// # Panics
+/// When it does not take them.
+pub async fn prepare(caller: &Caller, lab: &Lab) {
+    add_tiny_image(caller).await;
+    add_network(caller, lab).await;
+}
 
-    async fn add_network(&self) {
-        let network = Network {
-            name: NETWORK.to_owned(),
-            subnet4: network_of(&self.lab.cidr4(0)),
-            gateway4: self.lab.ip4(1).to_string(),
-            subnet6: network_of(&self.lab.cidr6(0)),
-            gateway6: self.lab.cidr6(1).trim_end_matches("/64").to_owned(),
-            ..Network::default()
-        };
-        let request = CreateNetworkRequest { network: Some(network) };
-        answer(self.caller.networks().create_network(request).await)
-            .unwrap_or_else(|cause| panic!("{cause:?}"));
-    }
+async fn add_tiny_image(caller: &Caller) {
+    let path = tiny_image();
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let digest = hex::encode(Sha256::digest(&bytes));
+    let mut images = caller.images();
+    let server = answer(images.get_image_server(GetImageServerRequest {}).await);
+    let url = server.unwrap_or_else(|cause| panic!("{cause:?}")).url;
+    let put = reqwest::Client::new().put(format!("{url}/images/{digest}")).body(bytes).send().await;
+    let put = put.unwrap_or_else(|error| panic!("the image server: {error:?}"));
+    assert!(put.status().is_success(), "the image server: {}", put.status());
+    let image = AddImageRequest { name: IMAGE.to_owned(), digest };
+    answer(images.add_image(image).await).unwrap_or_else(|cause| panic!("{cause:?}"));
+}
+
+async fn add_network(caller: &Caller, lab: &Lab) {
+    let network = Network {
+        name: NETWORK.to_owned(),
+        subnet4: network_of(&lab.cidr4(0)),
+        gateway4: lab.ip4(1).to_string(),
+        subnet6: network_of(&lab.cidr6(0)),
+        gateway6: lab.cidr6(1).trim_end_matches("/64").to_owned(),
+        ..Network::default()
+    };
+    let request = CreateNetworkRequest { network: Some(network) };
+    answer(caller.networks().create_network(request).await).unwrap_or_else(|cause| panic!("{cause:?}"));
 }
 
 /// A fleet with a libvirt of its own. Its parts are dropped in this order: libvirt's daemon before the lab's folder.

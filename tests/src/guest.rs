@@ -101,9 +101,26 @@ impl Guest {
     /// # Panics
     /// When it does not take it.
     pub async fn mark(&self, marker: &str) {
+        let marked = self.try_mark(marker).await;
+        marked.unwrap_or_else(|error| panic!("the guest at {} takes no marker: {error}", self.address));
+    }
+
+    /// The same, of a guest that may be off.
+    ///
+    /// # Errors
+    /// When it does not answer: it may have written it.
+    pub async fn try_mark(&self, marker: &str) -> Result<(), String> {
         let sent = self.http.post(self.url("marker")).body(marker.to_owned()).send().await;
-        let answer = sent.and_then(reqwest::Response::error_for_status);
-        answer.unwrap_or_else(|error| panic!("the guest at {} takes no marker: {error:?}", self.address));
+        sent.and_then(reqwest::Response::error_for_status).map(drop).map_err(|error| format!("{error:?}"))
+    }
+
+    /// Tells it to do something to itself: `poweroff`, `reboot` or `crash`. It answers first.
+    ///
+    /// # Errors
+    /// When it does not answer: it may do it.
+    pub async fn tell(&self, what: &str) -> Result<(), String> {
+        let sent = self.http.get(self.url(what)).send().await;
+        sent.and_then(reqwest::Response::error_for_status).map(drop).map_err(|error| format!("{error:?}"))
     }
 
     /// Sends frames of a kind toward the gateway.

@@ -161,13 +161,13 @@ impl DomainSeen {
     /// An attribute of the mark that the running QEMU was started with: `event`, `run`, `disk`, `seed`, ...
     #[must_use]
     pub fn live(&self, attribute: &str) -> Option<String> {
-        mark(&self.xml, attribute)
+        mark_in(&self.xml, attribute)
     }
 
     /// An attribute of the mark in the persistent configuration.
     #[must_use]
     pub fn mark(&self, attribute: &str) -> Option<String> {
-        mark(&self.persistent, attribute)
+        mark_in(&self.persistent, attribute)
     }
 
     /// The tap of its first NIC.
@@ -178,7 +178,9 @@ impl DomainSeen {
     }
 }
 
-fn mark(xml: &str, attribute: &str) -> Option<String> {
+/// An attribute of the mark in a domain's XML.
+#[must_use]
+pub fn mark_in(xml: &str, attribute: &str) -> Option<String> {
     let mark = xml.split("<dewpoint:mark").nth(1)?.split('>').next()?;
     let value = mark.split(&format!(" {attribute}=")).nth(1)?;
     value.get(1..)?.split(['\'', '"']).next().map(str::to_owned)

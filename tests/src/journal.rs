@@ -67,6 +67,13 @@ impl Journal {
         self.rows("SELECT seq FROM queue WHERE ?1 <> '' ORDER BY seq", "all", |row| row.get(0))
     }
 
+    /// How many reports the coordinator has not acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.rows("SELECT 1 FROM reports WHERE acked = 0 AND ?1 <> ''", "all", |row| row.get::<_, i64>(0))
+            .len()
+    }
+
     fn reached(&self, event: &str, moment: Moment) -> bool {
         let Some(stage) = self.stage(event) else { return false };
         let ended = matches!(stage.as_str(), "finished" | "reported");

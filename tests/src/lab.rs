@@ -148,6 +148,12 @@ pub fn tiny_image() -> PathBuf {
     path
 }
 
+/// What libvirt finds out of QEMU's capabilities, shared by the labs that have a libvirt of their own.
+#[must_use]
+pub(crate) fn capabilities() -> PathBuf {
+    root().join(format!("capabilities-{}", crate::agent::virt_type()))
+}
+
 fn root() -> PathBuf {
     PathBuf::from("/var/tmp/dewpoint-test")
 }

@@ -10,6 +10,8 @@
 //! - [`libvirtd`]: a libvirt of a lab's own, to be killed, stopped and started.
 //! - [`journal`]: what an agent's journal holds, to cut the agent off at a moment of an event.
 //! - [`wire`]: the frames that arrive at a bridge.
+//! - [`proxy`] and [`volume`]: a wire to be cut, a disk to be filled.
+//! - [`chaos`]: random events and faults, and the promises checked afterwards, behind `make chaos`.
 //! - [`mod@bench`]: the benchmarks behind `make bench`.
 //! - [`wait`]: conditions with a bound; nothing here waits on time alone.
 //!
@@ -19,6 +21,7 @@
 pub mod agent;
 pub mod bench;
 pub mod caller;
+pub mod chaos;
 pub mod coordinator;
 pub mod fleet;
 pub mod guest;
@@ -28,7 +31,9 @@ pub mod lab;
 pub mod libvirtd;
 pub mod local;
 pub mod process;
+pub mod proxy;
 pub mod request;
 pub mod shell;
+pub mod volume;
 pub mod wait;
 pub mod wire;

@@ -2,9 +2,11 @@
 //! noticing.
 //!
 //! Owns: both daemons, in a mount namespace where libvirt's folders (`/run/libvirt`, `/etc/libvirt`, `/var/lib/libvirt`,
-//! its logs and caches) are the lab's. Network, processes and users are the machine's, so guests, taps and rules are as
+//! its logs) are the lab's. Network, processes and users are the machine's, so guests, taps and rules are as
 //! they always are. Guests outlive the daemon, as on a host; the lab removes them with its folder.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -17,13 +19,14 @@ use crate::shell;
 use crate::wait::{BOOT, until};
 
 /// libvirt's folders, and the lab's in their place.
-const FOLDERS: [(&str, &str); 5] = [
+const FOLDERS: [(&str, &str); 4] = [
     ("run", "/run/libvirt"),
     ("etc", "/etc/libvirt"),
     ("lib", "/var/lib/libvirt"),
     ("log", "/var/log/libvirt"),
-    ("cache", "/var/cache/libvirt"),
 ];
+/// What QEMU can do, as libvirt found out: all labs' together, for finding out takes a busy machine minutes.
+const CAPABILITIES: &str = "/var/cache/libvirt";
 
 /// No confinement by profiles that name the machine's paths, no cgroups that another libvirt names alike, and no
 /// authentication beside the folder's permissions.
@@ -56,7 +59,11 @@ impl Libvirtd {
             let path = dir.join("etc").join(name);
             std::fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
-        borrow_capabilities(&dir);
+        // In its place nobody finds KVM.
+        let no_kvm = dir.join("no-kvm");
+        let made = std::fs::write(&no_kvm, "")
+            .and_then(|()| std::fs::set_permissions(&no_kvm, Permissions::from_mode(0o000)));
+        made.unwrap_or_else(|error| panic!("{}: {error}", no_kvm.display()));
         let log_daemon = start("virtlogd", &dir);
         Self { dir, place: lab.hypervisor().clone(), daemon: None, _log_daemon: log_daemon }
     }
@@ -66,14 +73,33 @@ impl Libvirtd {
     /// # Panics
     /// When it does not.
     pub async fn start(&mut self) {
-        assert!(self.daemon.is_none(), "libvirtd runs already");
-        let daemon = self.daemon.insert(start("libvirtd", &self.dir));
+        self.start_without_waiting();
+        let Some(daemon) = self.daemon.as_mut() else { return };
         let place = &self.place;
         until("the lab's libvirtd answers", BOOT, async || {
             daemon.must_run();
             Libvirt::try_connect(place).map(drop)
         })
         .await;
+        // What QEMU can do is asked once, and after QEMU was upgraded; on a busy machine that takes minutes, which belong
+        // to no test.
+        shell::run("virsh", ["-q", "-c", self.place.uri(), "domcapabilities", "--virttype", "qemu"]);
+    }
+
+    /// Starts it, and leaves it to itself.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn start_without_waiting(&mut self) {
+        assert!(self.daemon.is_none(), "libvirtd runs already");
+        self.daemon = Some(start("libvirtd", &self.dir));
+    }
+
+    /// How it ended, if it did so by itself; it can be started again then.
+    pub fn ended_by_itself(&mut self) -> Option<ExitStatus> {
+        let ended = self.daemon.as_mut()?.ended().ok()?;
+        self.daemon = None;
+        Some(ended)
     }
 
     /// SIGKILL; its guests run on.
@@ -123,22 +149,26 @@ impl Libvirtd {
     }
 }
 
-/// Starts a daemon in a mount namespace of its own, made anew: the folders below are the same.
+/// Starts a daemon in a mount namespace of its own, made anew: the folders below are the same. It sees what is mounted by
+/// then, and not what is mounted later.
 fn start(name: &'static str, dir: &Path) -> Daemon {
-    let mounts: Vec<_> = FOLDERS
-        .iter()
-        .map(|(own, at)| format!("mkdir -p {at} && mount --bind {} {at} && ", dir.join(own).display()))
+    let capabilities = crate::lab::capabilities();
+    std::fs::create_dir_all(&capabilities)
+        .unwrap_or_else(|error| panic!("{}: {error}", capabilities.display()));
+    let folders = FOLDERS.iter().map(|(own, at)| (dir.join(own), *at));
+    let mounts: Vec<_> = folders
+        .chain([(capabilities, CAPABILITIES)])
+        .map(|(own, at)| format!("mkdir -p {at} && mount --bind {} {at} && ", own.display()))
         .collect();
+    // Where KVM is there and QEMU's user may not use it, libvirt finds out anew after each start what QEMU can do.
+    let no_kvm = match crate::agent::virt_type().as_str() {
+        "kvm" => String::new(),
+        _ => {
+            format!("if [ -e /dev/kvm ]; then mount --bind {} /dev/kvm; fi && ", dir.join("no-kvm").display())
+        }
+    };
     let pid_file = dir.join(format!("{name}.pid"));
-    let script = format!("{}exec {name} --pid-file {}", mounts.concat(), pid_file.display());
+    let script = format!("{}{no_kvm}exec {name} --pid-file {}", mounts.concat(), pid_file.display());
     let log = dir.join(format!("{name}.log"));
     Daemon::run(name, Path::new("unshare"), ["--mount", "--", "sh", "-c", &script], &log)
-}
-
-/// What QEMU can do takes seconds to find out; the machine's libvirt may know. It checks what it is given.
-fn borrow_capabilities(dir: &Path) {
-    let (from, to) = (Path::new("/var/cache/libvirt/qemu"), dir.join("cache"));
-    if from.is_dir() {
-        shell::attempt("cp", [Path::new("-a"), from, &to]);
-    }
 }

@@ -1,0 +1,378 @@
+//! What is done, and when: all of it follows from the seed. Pure.
+//!
+//! Acts name slots, not VMs: which VM a slot holds by then, and whether the act fits, is seen when it is due. An act that
+//! does not fit is asked for all the same, and refused: refusals are part of what is tried.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::dice::Dice;
+
+/// VMs at once.
+pub const SLOTS: u8 = 6;
+/// Callers that ask independently of each other.
+pub const CALLERS: u8 = 3;
+/// Before the end, faults have ended, so that what was begun can end as well.
+const CALM: Duration = Duration::from_secs(20);
+
+/// All acts of a run, in the order of their time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// What it follows from.
+    pub seed: u64,
+    /// When callers stop asking.
+    pub length: Duration,
+    /// What each caller asks for.
+    pub asks: Vec<Vec<Timed<Asks>>>,
+    /// What happens to the host.
+    pub faults: Vec<Timed<Fault>>,
+    /// Slots whose guests are told to write a marker.
+    pub markers: Vec<Timed<u8>>,
+}
+
+/// Something at a time since the begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Timed<T> {
+    /// When.
+    pub at: Duration,
+    /// What.
+    pub what: T,
+}
+
+/// What a caller asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the words of the requests")]
+pub enum Asks {
+    Create {
+        slot: u8,
+        image: Image,
+        full_copy: bool,
+        left_off: bool,
+    },
+    Start {
+        slot: u8,
+    },
+    Stop {
+        slot: u8,
+        force: bool,
+        timeout_seconds: u32,
+    },
+    Reboot {
+        slot: u8,
+        hard: bool,
+        timeout_seconds: u32,
+    },
+    Snapshot {
+        slot: u8,
+    },
+    Restore {
+        slot: u8,
+        image: Image,
+    },
+    Destroy {
+        slot: u8,
+        now: bool,
+    },
+    /// Of the event that was asked for last in a slot, whoever asked.
+    Cancel {
+        slot: u8,
+    },
+    /// The same request once more, under the same id: the caller's last, or one before it.
+    Again {
+        back: u8,
+    },
+    /// Another request under an id that was used.
+    Reuse {
+        back: u8,
+    },
+}
+
+/// Where a disk comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Image {
+    /// The tiny image.
+    Tiny,
+    /// One of the snapshots that there are by then, by a number to be taken modulo how many.
+    Snapshot(u8),
+}
+
+/// What happens to the host, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// Until it is let go.
+    pub lasts: Duration,
+}
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum FaultKind {
+    /// A daemon ends, and is started again when the fault ends.
+    Ends {
+        daemon: Daemon,
+        how: Death,
+    },
+    /// libvirtd answers nothing.
+    LibvirtStalls,
+    Wire {
+        how: WireFault,
+    },
+    QemuStops {
+        slot: u8,
+    },
+    QemuIsKilled {
+        slot: u8,
+    },
+    Guest {
+        slot: u8,
+        does: GuestAct,
+    },
+    /// `virsh destroy`, by somebody who does not know better.
+    DestroyedBehindOurBack {
+        slot: u8,
+    },
+    /// `virsh suspend`, and `resume` when the fault ends.
+    PausedBehindOurBack {
+        slot: u8,
+    },
+    DiskFull,
+}
+
+/// A daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum Daemon {
+    Agent,
+    Coordinator,
+    Libvirt,
+}
+
+/// How a daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum Death {
+    Sigkill,
+    Sigterm,
+}
+
+/// What happens to the wire, see [`crate::proxy::State`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum WireFault {
+    Cut,
+    HalfOpen,
+    Stalled,
+}
+
+/// What a guest does by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum GuestAct {
+    PowersOff,
+    Panics,
+    Reboots,
+}
+
+impl FaultKind {
+    /// The slot whose VM it is about; none: the whole host.
+    #[must_use]
+    pub fn slot(self) -> Option<u8> {
+        match self {
+            Self::QemuStops { slot }
+            | Self::QemuIsKilled { slot }
+            | Self::Guest { slot, .. }
+            | Self::DestroyedBehindOurBack { slot }
+            | Self::PausedBehindOurBack { slot } => Some(slot),
+            Self::Ends { .. } | Self::LibvirtStalls | Self::Wire { .. } | Self::DiskFull => None,
+        }
+    }
+
+    /// What cannot have two faults at once.
+    fn victim(self) -> Victim {
+        match self {
+            Self::Ends { daemon: Daemon::Agent, .. } => Victim::Agent,
+            Self::Ends { daemon: Daemon::Coordinator, .. } => Victim::Coordinator,
+            Self::Ends { daemon: Daemon::Libvirt, .. } | Self::LibvirtStalls => Victim::Libvirt,
+            Self::Wire { .. } => Victim::Wire,
+            Self::DiskFull => Victim::Disk,
+            Self::QemuStops { slot }
+            | Self::QemuIsKilled { slot }
+            | Self::Guest { slot, .. }
+            | Self::DestroyedBehindOurBack { slot }
+            | Self::PausedBehindOurBack { slot } => Victim::Slot(slot),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Agent,
+    Coordinator,
+    Libvirt,
+    Wire,
+    Disk,
+    Slot(u8),
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn of(seed: u64, length: Duration) -> Self {
+        // A stream of its own for each, so that more of one kind changes nothing of the others.
+        let asks =
+            (0..CALLERS).map(|caller| asks(Dice::of(seed, u64::from(caller)), caller, length)).collect();
+        let faults = faults(Dice::of(seed, 100), length.saturating_sub(CALM));
+        let markers = markers(Dice::of(seed, 101), length);
+        Self { seed, length, asks, faults, markers }
+    }
+}
+
+fn asks(mut dice: Dice, caller: u8, length: Duration) -> Vec<Timed<Asks>> {
+    let mut asks = Vec::new();
+    // The first things asked for are VMs, two of each caller.
+    for nth in 0..SLOTS / CALLERS {
+        let slot = caller * (SLOTS / CALLERS) + nth;
+        let what = Asks::Create { slot, image: Image::Tiny, full_copy: false, left_off: false };
+        asks.push(Timed { at: Duration::from_millis(dice.between(0, 3000)), what });
+    }
+    asks.sort_by_key(|ask| ask.at);
+    let mut at = Duration::from_secs(8);
+    loop {
+        at += Duration::from_millis(dice.between(1000, 11_000));
+        if at >= length {
+            return asks;
+        }
+        asks.push(Timed { at, what: ask(&mut dice) });
+    }
+}
+
+fn ask(dice: &mut Dice) -> Asks {
+    let slot = dice.slot();
+    match dice.between(0, 100) {
+        0..25 => {
+            Asks::Create { slot, image: image(dice), full_copy: dice.chance(10), left_off: dice.chance(10) }
+        }
+        30..39 => Asks::Start { slot },
+        39..49 => Asks::Stop { slot, force: dice.chance(60), timeout_seconds: dice.small(2, 20) },
+        49..61 => Asks::Reboot { slot, hard: dice.chance(60), timeout_seconds: dice.small(2, 20) },
+        61..69 => Asks::Snapshot { slot },
+        69..78 => Asks::Restore { slot, image: image(dice) },
+        78..86 => Asks::Destroy { slot, now: dice.chance(50) },
+        86..93 => Asks::Cancel { slot },
+        93..98 => Asks::Again { back: dice.byte(0, 4) },
+        _ => Asks::Reuse { back: dice.byte(0, 4) },
+    }
+}
+
+fn image(dice: &mut Dice) -> Image {
+    let nth = dice.byte(0, 200);
+    if dice.chance(50) { Image::Snapshot(nth) } else { Image::Tiny }
+}
+
+fn faults(mut dice: Dice, length: Duration) -> Vec<Timed<Fault>> {
+    let mut faults: Vec<Timed<Fault>> = Vec::new();
+    let mut at = Duration::from_secs(12);
+    loop {
+        at += Duration::from_millis(dice.between(3000, 14_000));
+        let fault = fault(&mut dice);
+        if at + fault.lasts >= length {
+            return faults;
+        }
+        let busy = |earlier: &Timed<Fault>| {
+            earlier.what.kind.victim() == fault.kind.victim() && earlier.at + earlier.what.lasts >= at
+        };
+        if !faults.iter().any(busy) {
+            faults.push(Timed { at, what: fault });
+        }
+    }
+}
+
+fn fault(dice: &mut Dice) -> Fault {
+    let slot = dice.slot();
+    let how = if dice.chance(75) { Death::Sigkill } else { Death::Sigterm };
+    let ends = |daemon| FaultKind::Ends { daemon, how };
+    let (kind, longest) = match dice.between(0, 100) {
+        0..20 => (ends(Daemon::Agent), 8),
+        20..34 => (ends(Daemon::Coordinator), 15),
+        34..46 => (ends(Daemon::Libvirt), 15),
+        46..50 => (FaultKind::LibvirtStalls, 25),
+        50..66 => (FaultKind::Wire { how: wire(dice) }, 30),
+        66..72 => (FaultKind::QemuStops { slot }, 20),
+        72..79 => (FaultKind::QemuIsKilled { slot }, 0),
+        79..89 => (FaultKind::Guest { slot, does: guest(dice) }, 0),
+        89..93 => (FaultKind::DestroyedBehindOurBack { slot }, 0),
+        93..96 => (FaultKind::PausedBehindOurBack { slot }, 12),
+        _ => (FaultKind::DiskFull, 15),
+    };
+    Fault { kind, lasts: Duration::from_millis(dice.between(0, longest * 1000 + 1)) }
+}
+
+fn wire(dice: &mut Dice) -> WireFault {
+    [WireFault::Cut, WireFault::HalfOpen, WireFault::Stalled][usize::from(dice.byte(0, 3))]
+}
+
+fn guest(dice: &mut Dice) -> GuestAct {
+    [GuestAct::PowersOff, GuestAct::Panics, GuestAct::Reboots][usize::from(dice.byte(0, 3))]
+}
+
+fn markers(mut dice: Dice, length: Duration) -> Vec<Timed<u8>> {
+    let mut markers = Vec::new();
+    let mut at = Duration::from_secs(15);
+    loop {
+        at += Duration::from_millis(dice.between(500, 5000));
+        if at >= length {
+            return markers;
+        }
+        markers.push(Timed { at, what: dice.slot() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIVE: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn the_same_seed_gives_the_same_plan_and_another_gives_another() {
+        assert_eq!(Plan::of(7, FIVE), Plan::of(7, FIVE));
+        assert_ne!(Plan::of(7, FIVE).faults, Plan::of(8, FIVE).faults);
+    }
+
+    #[test]
+    fn faults_end_before_the_run_does_and_nothing_has_two_at_once() {
+        for seed in 0..200 {
+            let plan = Plan::of(seed, FIVE);
+            for (at, fault) in plan.faults.iter().enumerate() {
+                assert!(fault.at + fault.what.lasts < FIVE, "seed {seed}: {fault:?}");
+                for other in &plan.faults[..at] {
+                    let apart = other.at + other.what.lasts < fault.at;
+                    assert!(
+                        apart || other.what.kind.victim() != fault.what.kind.victim(),
+                        "seed {seed}: {fault:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_ten_minutes_every_kind_of_thing_happens_to_some_seed() {
+        let plans: Vec<_> = (0..20).map(|seed| Plan::of(seed, FIVE * 2)).collect();
+        let faults: Vec<_> =
+            plans.iter().flat_map(|plan| &plan.faults).map(|fault| fault.what.kind).collect();
+        for daemon in [Daemon::Agent, Daemon::Coordinator, Daemon::Libvirt] {
+            assert!(
+                faults.iter().any(|kind| matches!(kind, FaultKind::Ends { daemon: d, .. } if *d == daemon))
+            );
+        }
+        assert!(faults.contains(&FaultKind::DiskFull) && faults.contains(&FaultKind::LibvirtStalls));
+        let asks: Vec<_> =
+            plans.iter().flat_map(|plan| plan.asks.iter().flatten()).map(|ask| ask.what).collect();
+        assert!(asks.iter().any(|ask| matches!(ask, Asks::Reuse { .. })));
+        assert!(asks.iter().any(|ask| matches!(ask, Asks::Restore { image: Image::Snapshot(_), .. })));
+    }
+}
