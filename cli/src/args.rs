@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::EventId;
 
-use crate::commands::{audit, event, host, image, network, vm};
+use crate::commands::{audit, event, fleet, host, image, network, vm};
 use crate::failure::{Failure, invalid};
 use crate::fleet::target::Plaintext;
 use crate::output::Output;
@@ -50,6 +50,9 @@ pub(crate) enum Noun {
     /// Events: list, follow, cancel, retry, force
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// What holds for all hosts: show, limit on destroys
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
     /// What people did: list who held, cordoned or forced what, and why
     #[command(subcommand)]
     Audit(audit::AuditCommand),

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod event;
+pub(crate) mod fleet;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod network;
@@ -30,6 +31,7 @@ pub(crate) async fn carry_out(cli: Cli, output: &mut Output<'_>) -> Result<(), F
         Noun::Image(command) => image::carry_out(command, global, output).await,
         Noun::Network(command) => network::carry_out(command, global, output).await,
         Noun::Event(command) => event::carry_out(command, global, output).await,
+        Noun::Fleet(command) => fleet::carry_out(command, global, output).await,
         Noun::Audit(command) => audit::carry_out(command, global, output).await,
         Noun::Completion { shell } => shell::completion(shell, output),
         Noun::Man { dir } => shell::man(&dir),

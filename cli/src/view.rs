@@ -5,6 +5,7 @@
 
 pub(crate) mod act;
 pub(crate) mod event;
+pub(crate) mod fleet;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod network;

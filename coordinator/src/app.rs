@@ -29,7 +29,7 @@ use crate::metrics::RouterMetrics;
 use crate::router::{self, Router};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
-use lock::DataLock;
+pub(crate) use lock::DataLock;
 
 /// A coordinator that runs in this process.
 pub struct App;

@@ -13,7 +13,7 @@ use crate::events::EventsConfig;
 use crate::events::liveness::LivenessPolicy;
 use crate::images;
 use crate::router;
-use crate::scheduler::Policy;
+use crate::scheduler::{Policy, Rules};
 
 /// Where the configuration is looked for when no path is given.
 pub const DEFAULT_PATH: &str = "/etc/dewpoint/coordinator.toml";
@@ -32,6 +32,8 @@ pub struct Config {
     pub scheduler: Scheduler,
     /// The sessions with agents.
     pub router: Router,
+    /// What is bounded for the whole fleet.
+    pub limits: Limits,
     /// How long a SIGTERM waits for what is under way.
     pub drain: Span,
     /// Given with `--insecure` alone, never in a file.
@@ -100,6 +102,14 @@ pub struct Router {
     pub sessions: u32,
 }
 
+/// What is bounded for the whole fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// VMs that may be destroyed in a minute; 0: any number. `dewpoint fleet destroy-limit` sets another.
+    pub destroys_a_minute: u32,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -108,6 +118,7 @@ impl Default for Config {
             images: Images::default(),
             scheduler: Scheduler::default(),
             router: Router::default(),
+            limits: Limits::default(),
             drain: Span::seconds(10),
             plaintext: Plaintext::LoopbackOnly,
         }
@@ -224,10 +235,10 @@ impl Config {
         }
     }
 
-    /// For placement and liveness.
+    /// For placement, liveness and limits.
     #[must_use]
     pub fn events_config(&self) -> EventsConfig {
-        EventsConfig {
+        let rules = Rules {
             placement: Policy {
                 vcpu_overcommit: self.scheduler.vcpu_overcommit,
                 memory_reserve_bytes: self.scheduler.memory_reserve.0,
@@ -240,7 +251,8 @@ impl Config {
                 late_after: self.router.late_after.0,
                 lost_after: self.router.lost_after.0,
             },
-        }
+        };
+        EventsConfig { rules, destroys_a_minute: self.limits.destroys_a_minute }
     }
 
     /// For the sessions.

@@ -44,8 +44,14 @@ use liveness::Liveness;
 use pools::Pools;
 use watch::Change;
 
-/// What placement and liveness go by.
-pub type EventsConfig = Rules;
+/// What events go by.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventsConfig {
+    /// Placement and liveness.
+    pub rules: Rules,
+    /// VMs that may be destroyed in a minute, unless a person set another number; 0: any number.
+    pub destroys_a_minute: u32,
+}
 
 /// A host with what only the running coordinator knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +103,7 @@ pub struct Events {
 struct Inner {
     store: Arc<dyn Store>,
     rules: Rules,
+    destroys_a_minute: u32,
     fleet: RwLock<Fleet>,
     pools: Mutex<Pools>,
     /// The newest of each running event, by the host that told it; bounded for each.
@@ -121,10 +128,14 @@ impl Events {
             tracing::warn!(host = %miscount.host, kept = ?miscount.kept, counted = ?miscount.counted,
                 "the claims of a host were miscounted, and are corrected");
         }
+        if let Some(cause) = store.fleet().await?.recovering {
+            tracing::warn!(reason = %cause.reason, advice = cause.advice, "nothing is placed: {cause}");
+        }
         let fleet = read::whole_fleet(store.as_ref()).await?;
         let inner = Arc::new(Inner {
             store,
-            rules: config,
+            rules: config.rules,
+            destroys_a_minute: config.destroys_a_minute,
             fleet: RwLock::new(fleet),
             pools: Mutex::default(),
             progress: Mutex::default(),

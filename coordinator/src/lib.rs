@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod router;
 pub mod scheduler;
 pub mod store;
+pub mod upkeep;
 
 #[cfg(test)]
 mod testing;

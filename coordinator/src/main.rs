@@ -1,4 +1,7 @@
-//! `dewpoint-coordinator`: reads the configuration, starts the log, runs the app, drains it on a signal.
+//! `dewpoint-coordinator`: reads the configuration, starts the log, runs the app, drains it on a signal. The commands
+//! beside `run` are in `commands`.
+
+mod commands;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,9 +10,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use commands::{Done, Form};
 use dewpoint_common::telemetry;
 use dewpoint_coordinator::app::{App, Running};
 use dewpoint_coordinator::config::{Config, DEFAULT_PATH, Plaintext};
+use dewpoint_coordinator::upkeep::check::Repair;
 use dewpoint_proto::cause::Cause;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -36,6 +41,51 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Copy the database to a new file, while the coordinator runs or not
+    ///
+    /// The copy is of one instant, verified, and whole or not there at all. Image files are not in it: it names their
+    /// digests, and the folder `images` in the data folder is to be copied as well.
+    Backup {
+        /// A file that is not there yet
+        #[arg(value_name = "PATH")]
+        to: PathBuf,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Put a backup in the database's place, while the coordinator does not run
+    ///
+    /// The present database is kept beside it, with a receipt. On its start the coordinator places nothing until every
+    /// host has matched, or a person ends the recovery.
+    Restore {
+        /// A file that `backup` made
+        #[arg(value_name = "PATH")]
+        from: PathBuf,
+        /// Why, kept in the receipt and with the acts of people
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Look whether the database's rows agree with each other and with the image files
+    ///
+    /// Exit status: 0 everything agrees, or was set right; 1 it could not be checked; 3 something does not agree.
+    Check {
+        /// Set the sums of claims right; not while the coordinator runs
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        asked: Asked,
+    },
+}
+
+/// What the commands beside `run` share.
+#[derive(Args)]
+struct Asked {
+    #[command(flatten)]
+    settings: Settings,
+    /// For programs: one JSON document; errors as JSON on stderr
+    #[arg(long)]
+    json: bool,
 }
 
 /// The configuration file, and what is said over it.
@@ -62,25 +112,50 @@ struct Settings {
 const BAD_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
-    let (settings, ready_file, check) = match Cli::parse().command {
-        Command::Run { settings, ready_file } => (settings, ready_file, false),
-        Command::CheckConfig { settings } => (settings, None, true),
-    };
-    let config = match settings.read() {
-        Ok(config) => config,
-        Err(cause) => {
-            eprintln!("dewpoint-coordinator: {cause}; {}", cause.advice);
-            return ExitCode::from(BAD_CONFIG);
+    let done = match Cli::parse().command {
+        Command::Run { settings, ready_file } => {
+            with(settings, |config| run(config, ready_file.as_deref()).map(|()| ExitCode::SUCCESS))
+        }
+        Command::CheckConfig { settings } => {
+            with(settings, |config| show(&config).map(|()| ExitCode::SUCCESS))
+        }
+        Command::Backup { to, asked } => asked.of(|config, form| commands::back_up(config, &to, form)),
+        Command::Restore { from, reason, asked } => {
+            asked.of(|config, form| commands::put_back(config, &from, reason, form))
+        }
+        Command::Check { repair, asked } => {
+            let repair = if repair { Repair::Sums } else { Repair::No };
+            asked.of(|config, _| commands::look(config, repair))
         }
     };
-    let done = if check { show(&config) } else { run(config, ready_file.as_deref()) };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => exit,
         Err(error) => {
             tracing::error!("{error:#}");
             eprintln!("dewpoint-coordinator: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs with the configuration, or says what is wrong with it.
+fn with(
+    settings: Settings,
+    then: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    match settings.read() {
+        Ok(config) => then(config),
+        Err(cause) => {
+            eprintln!("dewpoint-coordinator: {cause}; {}", cause.advice);
+            Ok(ExitCode::from(BAD_CONFIG))
+        }
+    }
+}
+
+impl Asked {
+    fn of(self, carry_out: impl FnOnce(&Config, Form) -> Result<Done, Cause>) -> anyhow::Result<ExitCode> {
+        let form = if self.json { Form::Programs } else { Form::People };
+        with(self.settings, |config| commands::finish(carry_out(&config, form), form))
     }
 }
 

@@ -74,6 +74,8 @@ pub trait Store: Send + Sync + 'static {
     async fn set_hold(&self, scope: HoldScope, hold: Switch, word: Word) -> StoreResult<Settled<u32>>;
     /// A person says that this database may place again: hosts that are ahead of it go on from their own last seq.
     async fn end_recovery(&self, word: Word) -> StoreResult<()>;
+    /// Sets how many VMs may be destroyed in a minute, 0 for any number; none: as configured.
+    async fn set_destroy_limit(&self, limit: Option<u32>, word: Word) -> StoreResult<()>;
     /// Keeps what a person did, where no transition above does so by itself.
     async fn record_act(&self, entry: AuditEntry) -> StoreResult<()>;
     /// Counts claims from the VMs' rows and corrects the sums kept with the hosts.

@@ -90,6 +90,8 @@ reasons! {
     NoCapacity = "NO_CAPACITY", ResourceExhausted;
     /// A queue or table is at its bound.
     TooBusy = "TOO_BUSY", ResourceExhausted;
+    /// As many VMs were destroyed in a minute as the fleet allows.
+    DestroyLimit = "DESTROY_LIMIT", ResourceExhausted;
     /// Too late: the event ended, or went past the point where it can be undone.
     TooLate = "TOO_LATE", FailedPrecondition;
     /// The event stands where this makes no sense.

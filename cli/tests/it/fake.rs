@@ -19,7 +19,7 @@ use dewpoint_proto::wire::fleet::images_server::ImagesServer;
 use dewpoint_proto::wire::fleet::networks_server::NetworksServer;
 use dewpoint_proto::wire::fleet::vms_server::VmsServer;
 use dewpoint_proto::wire::fleet::{
-    Act, CreateVmRequest, EventRecord, Host, Image, Network, Vm, WatchVmsResponse,
+    Act, CreateVmRequest, EventRecord, FleetRecord, Host, Image, Network, Vm, WatchVmsResponse,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -59,6 +59,7 @@ pub(crate) struct Script {
     pub(crate) networks: Vec<Network>,
     pub(crate) events: Vec<EventRecord>,
     pub(crate) acts: Vec<Act>,
+    pub(crate) fleet: FleetRecord,
     pub(crate) image_server: String,
     pub(crate) created: Vec<CreateVmRequest>,
     /// `METHOD WHAT`, in order.

@@ -2,7 +2,9 @@
 
 use dewpoint::Exit;
 use dewpoint_proto::wire::event::{self as event, Nic, Power, VmState};
-use dewpoint_proto::wire::fleet::{Act, EventRecord, Explanation, Host, HostVerdict, Image, Network, Vm};
+use dewpoint_proto::wire::fleet::{
+    Act, EventRecord, Explanation, FleetRecord, Host, HostVerdict, Image, Network, Vm,
+};
 
 use crate::fake::{EVENT, Fake, record};
 use crate::run::run;
@@ -247,6 +249,23 @@ fn what_an_unfinished_event_waits_for_is_shown_with_how_long() {
     assert_eq!(list.matches("waits for").count(), 1, "{list}");
     let shown = run(&fake.url, &["event", "show", EVENT]).out;
     assert!(shown.contains("waits for") && shown.contains("5m"), "{shown}");
+}
+
+#[test]
+fn the_fleet_shows_its_limit_on_destroys_and_it_is_set_with_a_reason() {
+    let fake = fleet();
+    fake.with(|script| {
+        script.fleet = FleetRecord { held: true, hold_reason: "fire".into(), ..Default::default() }
+    });
+    let shown = run(&fake.url, &["fleet", "show"]).out;
+    assert!(shown.contains("held        yes: fire\n") && shown.contains("none (as configured)"), "{shown}");
+    assert_eq!(run(&fake.url, &["fleet", "destroy-limit", "5"]).exit, Exit::Usage);
+    let set = |limit| run(&fake.url, &["fleet", "destroy-limit", limit, "--reason", "careful"]);
+    assert!(set("5").out.contains("5 a minute (set by a person)\n"));
+    assert!(set("config").out.contains("(as configured)"));
+    assert_eq!(set("many").exit, Exit::Refused);
+    let asked = fake.state.asked("set_destroy_limit");
+    assert_eq!(asked, ["set_destroy_limit 5 false careful", "set_destroy_limit 0 true careful"]);
 }
 
 #[test]

@@ -12,13 +12,34 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, text};
 use crate::events::request::optional;
-use crate::store::{About, AuditRecord, Page, Word};
+use crate::store::{About, AuditRecord, FleetRecord, Page, Word};
 
 /// Characters of a caller's name that are kept.
 const WHO_MOST: usize = 128;
 
 #[tonic::async_trait]
 impl Fleet for Api {
+    async fn get_fleet(
+        &self,
+        _: Request<fleet::GetFleetRequest>,
+    ) -> Result<Response<fleet::FleetRecord>, Status> {
+        self.answer("GetFleet", self.fleet_record()).await
+    }
+
+    async fn set_destroy_limit(
+        &self,
+        request: Request<fleet::SetDestroyLimitRequest>,
+    ) -> Result<Response<fleet::FleetRecord>, Status> {
+        self.answer("SetDestroyLimit", async {
+            let caller = Caller::of(&request);
+            let fleet::SetDestroyLimitRequest { limit, as_configured, reason } = request.into_inner();
+            let word = caller.word_with_reason(reason)?;
+            self.events.set_destroy_limit((!as_configured).then_some(limit), word).await?;
+            self.fleet_record().await
+        })
+        .await
+    }
+
     async fn list_acts(
         &self,
         request: Request<fleet::ListActsRequest>,
@@ -38,6 +59,19 @@ impl Fleet for Api {
             })
         })
         .await
+    }
+}
+
+impl Api {
+    async fn fleet_record(&self) -> Result<fleet::FleetRecord, Cause> {
+        let FleetRecord { held, recovering, destroy_limit } = self.events.fleet().await?;
+        Ok(fleet::FleetRecord {
+            held: held.is_some(),
+            hold_reason: held.unwrap_or_default(),
+            recovering: recovering.map(Into::into),
+            destroy_limit: destroy_limit.unwrap_or_else(|| self.events.configured_destroy_limit()),
+            destroy_limit_set: destroy_limit.is_some(),
+        })
     }
 }
 

@@ -420,6 +420,34 @@ async fn whoever_holds_or_cordons_is_kept_with_the_reason() {
 }
 
 #[tokio::test]
+async fn destroys_beyond_the_fleets_limit_are_refused_until_it_is_raised() {
+    let (coordinator, _, _agent) = fleet_of_one().await;
+    let mut made = Vec::new();
+    for name in ["one", "two"] {
+        let created = coordinator.create(name).await;
+        coordinator.wait_for_stage(&created.event_id, "succeeded").await;
+        made.push(created.vm_id);
+    }
+    let mut fleet = fleet::fleet_client::FleetClient::new(coordinator.channel.clone());
+    let mut set = async |limit, reason: &str| {
+        let asked = fleet::SetDestroyLimitRequest { limit, as_configured: false, reason: reason.into() };
+        fleet.set_destroy_limit(asked).await.map(|it| it.into_inner())
+    };
+    assert_eq!(reason(set(1, "").await), Reason::Invalid);
+    let set_to = set(1, "careful week").await.unwrap();
+    assert!(set_to.destroy_limit == 1 && set_to.destroy_limit_set);
+    let destroy = async |vm: &String| {
+        let asked = fleet::DestroyVmRequest { vm: vm.clone(), ..Default::default() };
+        coordinator.vms().destroy_vm(asked).await
+    };
+    destroy(&made[0]).await.unwrap();
+    let refused = cause(destroy(&made[1]).await);
+    assert_eq!((refused.reason, refused.fields["limit"].as_str()), (Reason::DestroyLimit, "1"));
+    set(0, "cleared out by hand").await.unwrap();
+    destroy(&made[1]).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_recovery_is_told_with_every_host_and_ended_with_a_reason() {
     let coordinator = Coordinator::start().await;
     coordinator.image("tiny").await;

@@ -9,14 +9,14 @@ use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 /// Held as long as it lives.
-pub(super) struct DataLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+pub(crate) struct DataLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
 impl DataLock {
     /// Makes the folder when missing, and takes it.
     ///
     /// # Errors
     /// When another process has it, naming its pid, or when the folder cannot be used.
-    pub(super) fn take(data_dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn take(data_dir: &Path) -> anyhow::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o750)

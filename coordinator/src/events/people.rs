@@ -65,6 +65,21 @@ impl Events {
         Ok(*record)
     }
 
+    /// Sets how many VMs may be destroyed in a minute, 0 for any number; none: as configured.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn set_destroy_limit(&self, limit: Option<u32>, word: Word) -> Result<(), Cause> {
+        tracing::warn!(who = word.who, reason = word.reason, ?limit, "a person sets the limit on destroys");
+        Ok(self.inner.store.set_destroy_limit(limit, word).await?)
+    }
+
+    /// The limit that holds when no person set one.
+    #[must_use]
+    pub fn configured_destroy_limit(&self) -> u32 {
+        self.inner.destroys_a_minute
+    }
+
     /// What people did, newest first.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ mod accounting;
 mod admission;
 mod audit;
 mod catalogue;
+mod destroys;
 mod durability;
-mod fixture;
+pub(crate) mod fixture;
 mod force;
 mod history;
 mod hosts;
@@ -71,5 +72,6 @@ cases! {
         a_forced_vm_is_freed_by_its_hosts_proof;
     history: what_was_moved_is_found_as_before, what_its_host_has_not_taken_stays_to_be_delivered,
         what_comes_late_reaches_what_was_moved, bodies_go_after_a_time_and_the_rest_stays;
+    destroys: destroys_beyond_the_limit_are_refused_for_a_minute, a_person_sets_the_limit_over_the_configured_one;
     durability: what_was_answered_is_there_after_a_crash;
 }

@@ -60,6 +60,7 @@ twin! {
     set_cordon(host: HostId, cordon: Switch, word: Word) -> HostSettled;
     set_hold(scope: HoldScope, hold: Switch, word: Word) -> Settled<u32>;
     end_recovery(word: Word) -> ();
+    set_destroy_limit(limit: Option<u32>, word: Word) -> ();
     record_act(entry: AuditEntry) -> ();
     recount_claims() -> Vec<Miscount>;
     add_image(image: ImageAddition) -> Settled<ImageRecord>;

@@ -205,6 +205,8 @@ pub struct HostRecord {
     pub held: Option<String>,
     /// Why its log does not match; none: it does.
     pub diverged: Option<Cause>,
+    /// This database was restored, and the host was not heard since.
+    pub awaited: bool,
     /// Why it takes nothing or little.
     pub degraded: Vec<Cause>,
     /// None: it has not told yet.
@@ -222,6 +224,8 @@ pub struct FleetRecord {
     pub held: Option<String>,
     /// Why nothing is placed: a host knows events that this database does not; none: all is well.
     pub recovering: Option<Cause>,
+    /// VMs that may be destroyed in a minute, as a person set it, 0 for any number; none: as configured.
+    pub destroy_limit: Option<u32>,
 }
 
 /// An entry of a host's queue, to be delivered.

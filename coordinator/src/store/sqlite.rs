@@ -8,8 +8,11 @@ mod admit;
 mod assign;
 mod audit;
 mod catalogue;
+pub mod check;
 mod codec;
 mod conditions;
+pub mod copy;
+mod destroys;
 mod force;
 mod history;
 mod hosts;
@@ -17,6 +20,7 @@ mod lists;
 mod new_event;
 mod observed;
 mod reader;
+mod recovery;
 mod report;
 mod rows;
 mod schema;
@@ -126,6 +130,12 @@ impl Store for SqliteStore {
 
     async fn end_recovery(&self, word: Word) -> StoreResult<()> {
         self.writer.write("end the recovery", move |db| hosts::end_recovery(db, word.clone())).await
+    }
+
+    async fn set_destroy_limit(&self, limit: Option<u32>, word: Word) -> StoreResult<()> {
+        self.writer
+            .write("set the limit on destroys", move |db| destroys::set_limit(db, limit, word.clone()))
+            .await
     }
 
     async fn record_act(&self, entry: AuditEntry) -> StoreResult<()> {

@@ -99,6 +99,8 @@ pub struct ChangeAdmission {
     pub body: Body,
     /// Of the caller's request.
     pub request: RequestDigest,
+    /// VMs that may be destroyed in a minute, unless a person set another number; 0: any number.
+    pub destroys_a_minute: u32,
 }
 
 /// A person's answer for an event's host.

@@ -5,3 +5,4 @@
 mod daemon;
 mod process;
 mod sigkill;
+mod upkeep;

@@ -3,7 +3,7 @@
 /// The scripted agent of the crate's own tests.
 #[path = "../../src/testing/agent.rs"]
 #[expect(dead_code, reason = "the crate's own tests use all of it")]
-mod agent;
+pub(crate) mod agent;
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::EventId;
@@ -14,15 +14,15 @@ use tonic::transport::Channel;
 use crate::process::{BOUND, Daemon};
 use agent::Agent;
 
-struct Coordinator {
-    folder: tempfile::TempDir,
-    daemon: Option<Daemon>,
+pub(crate) struct Coordinator {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) daemon: Option<Daemon>,
     images_url: String,
-    channel: Channel,
+    pub(crate) channel: Channel,
 }
 
 impl Coordinator {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (daemon, ready) = Daemon::start(folder.path());
         let (channel, images_url) = addresses(&ready);
@@ -30,14 +30,14 @@ impl Coordinator {
     }
 
     /// SIGKILL, and a new one on the same data.
-    fn kill_and_open(&mut self) {
+    pub(crate) fn kill_and_open(&mut self) {
         self.daemon = None;
         let (daemon, ready) = Daemon::start(self.folder.path());
         self.daemon = Some(daemon);
         (self.channel, self.images_url) = addresses(&ready);
     }
 
-    fn vms(&self) -> fleet::vms_client::VmsClient<Channel> {
+    pub(crate) fn vms(&self) -> fleet::vms_client::VmsClient<Channel> {
         fleet::vms_client::VmsClient::new(self.channel.clone())
     }
 
@@ -45,7 +45,7 @@ impl Coordinator {
         fleet::events_client::EventsClient::new(self.channel.clone())
     }
 
-    async fn image(&self) {
+    pub(crate) async fn image(&self) {
         let bytes = vec![0x5a; 2 << 20];
         let digest = hex::encode(Sha256::digest(&bytes));
         let url = format!("{}/images/{digest}", self.images_url);
@@ -59,7 +59,7 @@ impl Coordinator {
         events.get_event(fleet::GetEventRequest { event_id: id.into() }).await.unwrap().into_inner()
     }
 
-    async fn wait_for_stage(&self, id: &str, stage: &str) {
+    pub(crate) async fn wait_for_stage(&self, id: &str, stage: &str) {
         let request = fleet::WatchEventsRequest { event_id: id.into(), ..Default::default() };
         let mut events = fleet::events_client::EventsClient::new(self.channel.clone());
         let mut watch = events.watch_events(request).await.unwrap().into_inner();
@@ -74,7 +74,11 @@ impl Coordinator {
         tokio::time::timeout(BOUND, found).await.expect(stage);
     }
 
-    async fn wait_for_host(&self, agent: &Agent, wanted: impl Fn(&fleet::Host) -> bool) -> fleet::Host {
+    pub(crate) async fn wait_for_host(
+        &self,
+        agent: &Agent,
+        wanted: impl Fn(&fleet::Host) -> bool,
+    ) -> fleet::Host {
         let looking = async {
             loop {
                 let mut hosts = fleet::hosts_client::HostsClient::new(self.channel.clone());
@@ -94,7 +98,7 @@ fn addresses(ready: &serde_json::Value) -> (Channel, String) {
     (Channel::from_shared(url("grpc")).unwrap().connect_lazy(), url("images"))
 }
 
-fn create(id: EventId, name: &str) -> fleet::CreateVmRequest {
+pub(crate) fn create(id: EventId, name: &str) -> fleet::CreateVmRequest {
     fleet::CreateVmRequest {
         options: Some(fleet::EventOptions { event_id: id.to_string(), ..Default::default() }),
         name: name.into(),

@@ -10,22 +10,25 @@ use super::figure::{Pair, Target, ms, print_absolute};
 use crate::coordinator::Coordinator;
 use crate::lab::Lab;
 
-/// A million events over 200,000 VMs that are gone, on 1,000 hosts: bodies of 500 bytes, as creates have.
+/// A million events of 200,000 VMs that are gone, on 1,000 hosts: bodies of 500 bytes, as creates have. Ids go up, as
+/// those that are made by time do.
 const FILL: &str = "
     PRAGMA synchronous = OFF;
+    PRAGMA cache_size = -262144;
     BEGIN;
     INSERT INTO hosts (host_id, hostname, journal_id, start_count, agent_version, term, last_seq, accepted_seq)
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000)
-        SELECT randomblob(16), 'hv' || i, randomblob(16), 1, '0.1.0', 1, 1000, 1000 FROM n;
+        SELECT unhex(printf('%032x', i)), 'hv' || i, randomblob(16), 1, '0.1.0', 1, 1000, 1000 FROM n;
     INSERT INTO vms (vm_id, name, last_host, vcpus, memory, disk, shape, generation, wanted_on, image, created_at, gone)
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000)
-        SELECT randomblob(16), 'vm-' || (i % 50000), randomblob(16), 1, 1 << 30, 1 << 32, '{}', 5, 0, zeroblob(32), i, 1
-        FROM n;
+        SELECT unhex(printf('%032x', i)), 'vm-' || (i % 50000), unhex(printf('%032x', i % 1000 + 1)), 1, 1 << 30,
+            1 << 32, '{}', 5, 0, zeroblob(32), i, 1 FROM n;
     INSERT INTO finished (n, event_id, vm_id, vm_name, kind, stage, ended, host_id, seq, generation, body, digest,
             request, outcome, accepted_at, begun_at, finished_at, stage_at, moved_at)
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000)
-        SELECT i, randomblob(16), randomblob(16), 'web', 'create', 'succeeded', 1, randomblob(16), i / 1000, 1,
-            randomblob(500), zeroblob(32), zeroblob(32), '{\"succeeded\":{}}', i, i, i, i, i FROM n;
+        SELECT i, unhex(printf('%032x', i)), unhex(printf('%032x', i / 5)), 'web', 'create', 'succeeded', 1,
+            unhex(printf('%032x', i % 1000 + 1)), i / 1000, 1, randomblob(500), zeroblob(32), zeroblob(32),
+            '{\"succeeded\":{}}', i, i, i, i, i FROM n;
     COMMIT;
     PRAGMA wal_checkpoint(TRUNCATE);
 ";

@@ -5,11 +5,11 @@ use dewpoint_proto::wire::fleet::images_server::Images;
 use dewpoint_proto::wire::fleet::networks_server::Networks;
 use dewpoint_proto::wire::fleet::{
     AddImageRequest, CordonHostRequest, CreateNetworkRequest, DeleteNetworkRequest, DeleteNetworkResponse,
-    EndRecoveryRequest, EndRecoveryResponse, GetHostRequest, GetImageRequest, GetImageServerRequest,
-    GetImageServerResponse, GetNetworkRequest, Host, Image, ListActsRequest, ListActsResponse,
-    ListHostsRequest, ListHostsResponse, ListImagesRequest, ListImagesResponse, ListNetworksRequest,
-    ListNetworksResponse, Network, RemoveImageRequest, RemoveImageResponse, SetHoldRequest, SetHoldResponse,
-    UncordonHostRequest,
+    EndRecoveryRequest, EndRecoveryResponse, FleetRecord, GetFleetRequest, GetHostRequest, GetImageRequest,
+    GetImageServerRequest, GetImageServerResponse, GetNetworkRequest, Host, Image, ListActsRequest,
+    ListActsResponse, ListHostsRequest, ListHostsResponse, ListImagesRequest, ListImagesResponse,
+    ListNetworksRequest, ListNetworksResponse, Network, RemoveImageRequest, RemoveImageResponse,
+    SetDestroyLimitRequest, SetHoldRequest, SetHoldResponse, UncordonHostRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -65,6 +65,22 @@ impl Hosts for Service {
 
 #[tonic::async_trait]
 impl Fleet for Service {
+    async fn get_fleet(&self, _: Request<GetFleetRequest>) -> Answered<FleetRecord> {
+        Ok(Response::new(self.0.with(|script| script.fleet.clone())))
+    }
+
+    async fn set_destroy_limit(&self, request: Request<SetDestroyLimitRequest>) -> Answered<FleetRecord> {
+        let asked = request.into_inner();
+        self.0
+            .note("set_destroy_limit", &format!("{} {} {}", asked.limit, asked.as_configured, asked.reason));
+        let record = FleetRecord {
+            destroy_limit: asked.limit,
+            destroy_limit_set: !asked.as_configured,
+            ..Default::default()
+        };
+        Ok(Response::new(record))
+    }
+
     async fn list_acts(&self, request: Request<ListActsRequest>) -> Answered<ListActsResponse> {
         let who =
             request.metadata().get("dewpoint-who").map(|who| who.to_str().unwrap_or_default().to_owned());

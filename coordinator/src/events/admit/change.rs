@@ -14,7 +14,8 @@ impl Events {
     /// Answers once the event is `assigned`.
     ///
     /// # Errors
-    /// As [`Events::create`], and `VM_NOT_FOUND`, `NAME_AMBIGUOUS`, `VM_BUSY`, `DIVERGED`.
+    /// As [`Events::create`], and `VM_NOT_FOUND`, `NAME_AMBIGUOUS`, `VM_BUSY`, `DIVERGED`,
+    /// `DESTROY_LIMIT`.
     pub async fn change(&self, request: ChangeVm) -> Result<EventRecord, Cause> {
         let inner = &self.inner;
         let digest = digest::of_change(&request)?;
@@ -93,7 +94,8 @@ impl Inner {
         let now = self.now();
         check_deadline(&options, now)?;
         let body = encode(&options, digest::event_id(&options), vm, now, kind)?;
-        match self.store.admit_change(ChangeAdmission { body, request }).await? {
+        let destroys_a_minute = self.destroys_a_minute;
+        match self.store.admit_change(ChangeAdmission { body, request, destroys_a_minute }).await? {
             Admission::Assigned(record) => {
                 self.assigned(&record);
                 Ok(*record)

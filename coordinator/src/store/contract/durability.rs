@@ -28,6 +28,10 @@ async fn dump(store: &impl Store) -> String {
     )
 }
 
+fn retired() -> AuditEntry {
+    AuditEntry { act: Act::Retire, about: About::default(), detail: String::new(), word: word("e") }
+}
+
 /// After each transition, the crashed twin has what the living one has, and the transition changed something.
 pub(super) async fn what_was_answered_is_there_after_a_crash<F: Factory>(factory: &F) {
     let store = factory.fresh();
@@ -78,13 +82,8 @@ pub(super) async fn what_was_answered_is_there_after_a_crash<F: Factory>(factory
     let moved = store.move_finished(NOW, NOW).await.unwrap();
     assert!(moved > 1 && dump(&factory.after_crash(&store)).await == before, "{moved} were moved");
     then!(store.forget_bodies(NOW)).unwrap();
-    then!(store.record_act(AuditEntry {
-        act: Act::Retire,
-        about: About::default(),
-        detail: String::new(),
-        word: word("e")
-    }))
-    .unwrap();
+    then!(store.set_destroy_limit(Some(5), word("f"))).unwrap();
+    then!(store.record_act(retired())).unwrap();
     then!(store.remove_network(lan().name)).unwrap().unwrap();
     then!(store.claim_host(Hello { last_seq: Seq(9), ..hello(3) }, NOW)).unwrap();
     then!(store.end_recovery(word("d"))).unwrap();

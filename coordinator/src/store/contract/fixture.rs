@@ -65,7 +65,7 @@ pub(super) async fn with_image(store: &impl Store) {
 }
 
 /// One host and an image.
-pub(super) async fn small_world(store: &impl Store) -> Under {
+pub(crate) async fn small_world(store: &impl Store) -> Under {
     with_image(store).await;
     join(store, 1).await
 }
@@ -116,7 +116,7 @@ pub(super) fn destroy_kind() -> Kind {
 }
 
 /// A create of VM `n` by event `n`, for hosts in this order.
-pub(super) fn create(n: u128, hosts: &[u128]) -> CreateAdmission {
+pub(crate) fn create(n: u128, hosts: &[u128]) -> CreateAdmission {
     CreateAdmission {
         body: body(n, n, create_kind(spec(n))),
         request: RequestDigest([n.to_le_bytes()[0]; 32]),
@@ -133,7 +133,11 @@ pub(super) fn waiting() -> Unplaced {
 }
 
 pub(super) fn change(event: u128, vm: u128, kind: Kind) -> ChangeAdmission {
-    ChangeAdmission { body: body(event, vm, kind), request: RequestDigest([event.to_le_bytes()[0]; 32]) }
+    ChangeAdmission {
+        body: body(event, vm, kind),
+        request: RequestDigest([event.to_le_bytes()[0]; 32]),
+        destroys_a_minute: 0,
+    }
 }
 
 pub(super) async fn assigned(store: &impl Store, admission: CreateAdmission) -> EventRecord {

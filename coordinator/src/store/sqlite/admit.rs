@@ -10,6 +10,7 @@ use rusqlite::Connection;
 
 use super::assign::{self, Place};
 use super::codec::{IdBytes, int, json};
+use super::destroys;
 use super::new_event::{NewEvent, Waiting};
 use super::rows::{self, all, columns, one};
 use super::writer::Effect;
@@ -103,7 +104,13 @@ pub(super) fn change(db: &Connection, admission: &ChangeAdmission) -> StoreResul
         return Ok(undo(cause));
     }
     let Some(host) = vm.host else { return end_unplaced(db, admission, &vm) };
-    if let Some(cause) = assign::host_of(db, host)?.diverged {
+    let record = assign::host_of(db, host)?;
+    if let Some(cause) = super::recovery::unheard(&record).or(record.diverged) {
+        return Ok(undo(cause));
+    }
+    if event.kind.name() == KindName::Destroy
+        && let Some(cause) = destroys::admit(db, event.accepted_at, admission.destroys_a_minute)?
+    {
         return Ok(undo(cause));
     }
     let place = assign::next_place(db, host)?;
@@ -145,7 +152,7 @@ fn hindrance(db: &Connection, kind: &Kind, vm: &VmRecord) -> StoreResult<Option<
     {
         return Ok(Some(cause));
     }
-    let list = "SELECT event_id, kind FROM events WHERE vm_id = ?1 AND ended = 0 ORDER BY n";
+    let list = "SELECT event_id, kind FROM events WHERE vm_id = ?1 AND +ended = 0 ORDER BY n";
     let unfinished: Vec<(EventId, String)> = all(db, list, &[&vm.id.bytes()], |row| {
         let columns = columns("events", row);
         Ok((columns.id("event_id")?, columns.get("kind")?))

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::audit;
 use super::codec::{IdBytes, int, json};
+use super::recovery;
 use super::report::mark_accepted;
 use super::rows::{self, all, change, columns, one};
 use super::writer::Effect;
@@ -27,6 +28,7 @@ pub(super) fn claim(db: &Connection, hello: &Hello, at: Millis) -> StoreResult<E
     let claim = match found {
         LogMatch::New => {
             begin_journal(db, hello)?;
+            recovery::heard(db, hello.host)?;
             let reports_acked = dewpoint_proto::ids::ReportSeq(0);
             HostClaim::Matched { term, after: Seq(0), reports_acked, changed: Vec::new() }
         }
@@ -37,6 +39,7 @@ pub(super) fn claim(db: &Connection, hello: &Hello, at: Millis) -> StoreResult<E
                 known.map(|host| (host.accepted_seq, host.last_report)).unwrap_or_default();
             let under = Under { host: hello.host, term, at };
             let changed = mark_accepted(db, under, known_seq, after)?;
+            recovery::heard(db, hello.host)?;
             HostClaim::Matched { term, after, reports_acked, changed }
         }
         LogMatch::Diverged(cause) => {
@@ -127,17 +130,32 @@ pub(super) fn end_recovery(db: &Connection, word: Word) -> StoreResult<Effect<()
          recovering = 0 WHERE recovering = 1",
         &[],
     )?;
-    change(db, "UPDATE fleet SET recovering = NULL", &[])?;
+    change(db, "UPDATE hosts SET awaited = 0 WHERE awaited = 1", &[])?;
+    change(db, "UPDATE fleet SET recovering = NULL, restored = NULL", &[])?;
     Ok(Effect::Keep(()))
 }
 
 /// What holds for all.
 pub(super) fn fleet(db: &Connection) -> StoreResult<FleetRecord> {
-    let read = one(db, "SELECT held, recovering FROM fleet WHERE id = 1", &[], |row| {
+    let read = one(db, "SELECT held, recovering, destroy_limit FROM fleet WHERE id = 1", &[], |row| {
         let columns = columns("fleet", row);
-        Ok(FleetRecord { held: columns.get("held")?, recovering: columns.optional_json("recovering")? })
+        Ok(FleetRecord {
+            held: columns.get("held")?,
+            recovering: columns.optional_json("recovering")?,
+            destroy_limit: columns.get("destroy_limit")?,
+        })
     })?;
-    read.ok_or_else(|| StoreError::Corrupt { table: "fleet", text: "it has no row".into() })
+    let mut fleet =
+        read.ok_or_else(|| StoreError::Corrupt { table: "fleet", text: "it has no row".into() })?;
+    if let Some(cause) = fleet.recovering.take() {
+        let awaited = recovery::awaited(db)?;
+        let mut cause = cause.with("awaited_hosts", awaited);
+        if awaited > 0 {
+            cause.text.push_str(&format!("; {awaited} of them were not heard since"));
+        }
+        fleet.recovering = Some(cause);
+    }
+    Ok(fleet)
 }
 
 /// Keeps what a heartbeat brings; a capacity that it does not tell stays what it was.
@@ -209,6 +227,11 @@ pub(super) fn set_hold(
 
 /// Counts claims from the VMs' rows, and corrects the sums that differ.
 pub(super) fn recount(db: &Connection) -> StoreResult<Effect<Vec<Miscount>>> {
+    correct(db).map(Effect::Keep)
+}
+
+/// The sums that differ from what the VMs' rows come to.
+pub(super) fn miscounts(db: &Connection) -> StoreResult<Vec<Miscount>> {
     const COUNTED: &str = "SELECT h.host_id, h.claimed_vcpus, h.claimed_memory, h.claimed_disk, h.claimed_vms, \
          coalesce(v.vcpus, 0) AS vcpus, coalesce(v.memory, 0) AS memory, coalesce(v.disk, 0) AS disk, \
          coalesce(v.vms, 0) AS vms FROM hosts h LEFT JOIN (SELECT host_id, sum(vcpus) AS vcpus, \
@@ -227,6 +250,12 @@ pub(super) fn recount(db: &Connection) -> StoreResult<Effect<Vec<Miscount>>> {
         Ok(Miscount { host: columns.id("host_id")?, kept, counted })
     })?;
     counts.retain(|count| count.kept != count.counted);
+    Ok(counts)
+}
+
+/// Sets those sums right.
+pub(super) fn correct(db: &Connection) -> StoreResult<Vec<Miscount>> {
+    let counts = miscounts(db)?;
     for Miscount { host, counted, .. } in &counts {
         change(
             db,
@@ -241,5 +270,5 @@ pub(super) fn recount(db: &Connection) -> StoreResult<Effect<Vec<Miscount>>> {
             ],
         )?;
     }
-    Ok(Effect::Keep(counts))
+    Ok(counts)
 }

@@ -10,7 +10,7 @@ use super::codec::failed;
 use crate::store::{StoreError, StoreResult};
 
 /// The schema that this version writes. Raised with every change, each a step in [`STEPS`].
-const KNOWN: u32 = 2;
+pub(super) const KNOWN: u32 = 2;
 
 /// What leads from each schema to the next.
 const STEPS: [&str; KNOWN as usize] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];

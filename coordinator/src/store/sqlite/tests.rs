@@ -43,4 +43,43 @@ impl Factory for InFolders {
     }
 }
 
+/// Each create is one event, one VM, and one more in the host's queue: a copy of one instant has as many of each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_of_one_instant_while_writes_go_on_and_says_that_it_is_one() {
+    let factory = InFolders::new();
+    let store = std::sync::Arc::new(factory.fresh());
+    crate::store::contract::fixture::small_world(store.as_ref()).await;
+    let (path, to) = (store.path.clone(), factory.next());
+    let writes = tokio::spawn({
+        let store = std::sync::Arc::clone(&store);
+        async move {
+            for n in 1..=120 {
+                let mut create = crate::store::contract::fixture::create(n, &[1]);
+                create.candidates[0].most.vcpus = 1000;
+                create.candidates[0].most.memory_bytes = u64::MAX / 4;
+                create.candidates[0].most.disk_bytes = u64::MAX / 4;
+                store.admit_create(create).await.unwrap();
+            }
+        }
+    });
+    let mut seen = Vec::new();
+    while !writes.is_finished() {
+        let _ = std::fs::remove_file(&to);
+        let contents = copy::copy(&path, &to, Millis(7), |_, _| ()).unwrap();
+        let db = rusqlite::Connection::open(&to).unwrap();
+        let last: i64 = db.query_row("SELECT last_seq FROM hosts", [], |row| row.get(0)).unwrap();
+        let last = last.unsigned_abs();
+        assert_eq!((contents.events, contents.vms, contents.hosts), (last, last, 1));
+        let awaited: bool = db.query_row("SELECT awaited FROM hosts", [], |row| row.get(0)).unwrap();
+        assert!(awaited, "whoever starts on it waits for its hosts");
+        seen.push(last);
+    }
+    writes.await.unwrap();
+    assert!(seen.is_sorted(), "{seen:?}");
+    assert_eq!(check::check(&path).unwrap(), []);
+    let restored = SqliteStore::open(&to).unwrap();
+    assert!(restored.fleet().await.unwrap().recovering.unwrap().text.contains("backup"));
+    assert!(store.fleet().await.unwrap().recovering.is_none(), "the copied one is as it was");
+}
+
 contract_suite!(InFolders::new());
