@@ -2,15 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use dewpoint_common::config::{self, wrong};
 use dewpoint_common::units::{Size, Span};
-use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::cause::{Cause, shortened};
 use dewpoint_proto::names::InterfaceName;
 use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::libvirt::{Cpu, VirtType};
+use crate::link::dial::{Coordinator, Plaintext};
 
 /// Where the configuration is looked for when no path is given.
 pub const DEFAULT_PATH: &str = "/etc/dewpoint/agent.toml";
+/// Where every key stands with its default.
+const SHIPPED: &str = "packaging/agent.toml";
 
 /// All of it. Every key has a default, so an empty file is a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +26,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// `http://HOST:PORT`; none: the agent works alone.
     pub coordinator: Option<String>,
+    /// Report, and touch nothing: for the first days on a host that has VMs of its own.
+    pub observe_only: bool,
     /// libvirt and QEMU.
     pub hypervisor: Hypervisor,
     /// Bridge and anti-spoofing.
@@ -30,6 +36,15 @@ pub struct Config {
     pub storage: Storage,
     /// The executor.
     pub execute: Execute,
+}
+
+/// Whether the agent changes anything on its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It carries out events.
+    Acts,
+    /// It reports, and refuses every event.
+    Observes,
 }
 
 /// libvirt and QEMU.
@@ -64,6 +79,8 @@ pub struct Storage {
     pub recycle_time: Span,
     /// How much of them at most.
     pub recycle_budget: Size,
+    /// How much images that nobody uses may take.
+    pub image_budget: Size,
     /// Free space that disks and images never get.
     pub reserve: Size,
     /// The files' group.
@@ -88,6 +105,7 @@ impl Default for Config {
             data_dir: "/var/lib/dewpoint".into(),
             socket: "/run/dewpoint/agent.sock".into(),
             coordinator: None,
+            observe_only: false,
             hypervisor: Hypervisor::default(),
             network: Network::default(),
             storage: Storage::default(),
@@ -120,6 +138,7 @@ impl Default for Storage {
         Self {
             recycle_time: Span::seconds(7 * 24 * 3600),
             recycle_budget: Size(100 << 30),
+            image_budget: Size(100 << 30),
             reserve: Size(1 << 30),
             group: "libvirt-qemu".into(),
         }
@@ -138,14 +157,7 @@ impl Config {
     /// # Errors
     /// `INVALID`: the file, the key, what was found, and what is allowed.
     pub fn read(path: &Path) -> Result<Self, Cause> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Cause::new(Reason::Invalid, format!("{} cannot be read: {error}", path.display()))
-                .advise("create it, or name another with --config")
-        })?;
-        Self::parse(&text).map_err(|mut cause| {
-            cause.text = format!("{}: {}", path.display(), cause.text);
-            cause
-        })
+        config::read::<Self>(path, SHIPPED)?.checked().map_err(|cause| config::in_file(path, cause))
     }
 
     /// Parses a file's text.
@@ -153,48 +165,62 @@ impl Config {
     /// # Errors
     /// `INVALID`, naming the key.
     pub fn parse(text: &str) -> Result<Self, Cause> {
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let at =
-                error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            Cause::new(Reason::Invalid, format!("line {at}: {}", error.message().replace('\n', " ")))
-                .advise("see packaging/agent.toml for every key with its default")
-        })?;
-        config.checked()
+        config::parse::<Self>(text, SHIPPED)?.checked()
+    }
+
+    /// Whether the agent changes anything on its host.
+    #[must_use]
+    pub fn manner(&self) -> Manner {
+        if self.observe_only { Manner::Observes } else { Manner::Acts }
     }
 
     fn checked(self) -> Result<Self, Cause> {
-        let absolute = |key: &str, path: &Path| {
-            if path.is_absolute() {
-                return Ok(());
+        for (key, path) in [("data_dir", &self.data_dir), ("socket", &self.socket)] {
+            if !path.is_absolute() {
+                return Err(wrong(key, path.display(), "give an absolute path"));
             }
-            Err(Cause::new(Reason::Invalid, format!("{key} is `{}`", path.display()))
-                .advise("give an absolute path"))
-        };
-        absolute("data_dir", &self.data_dir)?;
-        absolute("socket", &self.socket)?;
+        }
+        if let Some(url) = &self.coordinator {
+            // Whether plaintext may leave the host is for the flag to say.
+            Coordinator::parse(url, Plaintext::Anywhere)
+                .map_err(|cause| wrong("coordinator", shortened(url), &cause.advice))?;
+        }
+        self.hypervisor.check()?;
+        self.network.check()?;
         if self.execute.builds == 0 {
-            return Err(Cause::new(Reason::Invalid, "execute.builds is 0").advise("give at least 1"));
+            return Err(wrong("execute.builds", 0, "give at least 1"));
         }
-        let table = &self.network.nft_table;
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if table.is_empty() || table.len() > 64 || !table.bytes().all(plain) {
-            return Err(Cause::new(
-                Reason::Invalid,
-                format!("network.nft_table is `{}`", table.escape_debug()),
-            )
-            .advise("use letters, digits and `_`"));
-        }
-        let machine = &self.hypervisor.machine;
-        if machine.is_empty() || !machine.bytes().all(|b| plain(b) || matches!(b, b'-' | b'.')) {
-            return Err(Cause::new(
-                Reason::Invalid,
-                format!("hypervisor.machine is `{}`", machine.escape_debug()),
-            )
-            .advise("use letters, digits, `-`, `.` and `_`"));
-        }
-        self.hypervisor.cpu_mode.parse::<Cpu>()?;
         Ok(self)
     }
+}
+
+impl Hypervisor {
+    fn check(&self) -> Result<(), Cause> {
+        let allowed = |b: u8| is_plain(b) || matches!(b, b'-' | b'.');
+        if self.machine.is_empty() || !self.machine.bytes().all(allowed) {
+            let found = shortened(&self.machine);
+            return Err(wrong("hypervisor.machine", found, "use letters, digits, `-`, `.` and `_`"));
+        }
+        self.cpu_mode
+            .parse::<Cpu>()
+            .map_err(|cause| wrong("hypervisor.cpu_mode", shortened(&self.cpu_mode), &cause.advice))?;
+        Ok(())
+    }
+}
+
+impl Network {
+    fn check(&self) -> Result<(), Cause> {
+        let table = &self.nft_table;
+        if table.is_empty() || table.len() > 64 || !table.bytes().all(is_plain) {
+            let allowed = "use 1 to 64 letters, digits and `_`";
+            return Err(wrong("network.nft_table", shortened(table), allowed));
+        }
+        Ok(())
+    }
+}
+
+fn is_plain(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b == b'_'
 }
 
 #[cfg(test)]

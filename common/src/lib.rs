@@ -1,11 +1,15 @@
 //! What the two daemons share beside the wire.
 //!
+//! - [`config`]: configuration files, and what is wrong with them.
 //! - [`gather`]: groups for a thread that commits many requests with one fsync.
 //! - [`image`]: what an image file is, read before QEMU opens it.
 //! - [`telemetry`]: where the log goes.
 //! - [`units`]: durations and sizes as people write them in configuration files.
+//! - [`wording`]: what a parser says, in words for people.
 
+pub mod config;
 pub mod gather;
 pub mod image;
 pub mod telemetry;
 pub mod units;
+pub mod wording;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use dewpoint_proto::cause::shortened;
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A duration as people write it: `30s`, `5m`, `7d`. Never zero when read.
@@ -31,13 +33,23 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match humantime::parse_duration(&text) {
-            Ok(span) if !span.is_zero() => Ok(Self(span)),
-            _ => Err(serde::de::Error::custom(format!(
-                "`{}` is not a duration above zero: write it as \"30s\", \"5m\" or \"7d\"",
-                text.escape_debug()
-            ))),
+        deserializer.deserialize_str(SpanText)
+    }
+}
+
+struct SpanText;
+
+impl Visitor<'_> for SpanText {
+    type Value = Span;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration above zero, written as \"30s\", \"5m\" or \"7d\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+        match humantime::parse_duration(text) {
+            Ok(span) if !span.is_zero() => Ok(Span(span)),
+            _ => Err(E::invalid_value(Unexpected::Str(&shortened(text)), &self)),
         }
     }
 }
@@ -59,17 +71,25 @@ impl Serialize for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        deserializer.deserialize_str(SizeText)
+    }
+}
+
+struct SizeText;
+
+impl Visitor<'_> for SizeText {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size in B, KiB, MiB, GiB or TiB, written as \"512MiB\" or \"2GiB\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
         let parsed = UNITS.into_iter().find_map(|(unit, factor)| {
             let number = text.strip_suffix(unit)?.trim_end();
             number.parse::<u64>().ok()?.checked_mul(factor)
         });
-        parsed.map(Self).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "`{}` is not a size: write it as \"512MiB\" or \"2GiB\"",
-                text.escape_debug()
-            ))
-        })
+        parsed.map(Size).ok_or_else(|| E::invalid_value(Unexpected::Str(&shortened(text)), &self))
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dewpoint_common::config::{self, wrong};
 pub use dewpoint_common::units::{Size, Span};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::limits;
@@ -17,6 +18,8 @@ use crate::scheduler::{Policy, Rules};
 
 /// Where the configuration is looked for when no path is given.
 pub const DEFAULT_PATH: &str = "/etc/dewpoint/coordinator.toml";
+/// Where every key stands with its default.
+const SHIPPED: &str = "packaging/coordinator.toml";
 
 /// All of it. Every key has a default, so an empty file is a configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,14 +172,7 @@ impl Config {
     /// # Errors
     /// `INVALID`: the file, the line or key, what was found, and what is allowed.
     pub fn read(path: &Path) -> Result<Self, Cause> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Cause::new(Reason::Invalid, format!("{} cannot be read: {error}", path.display()))
-                .advise("create it, or name another with --config")
-        })?;
-        Self::parse(&text).map_err(|mut cause| {
-            cause.text = format!("{}: {}", path.display(), cause.text);
-            cause
-        })
+        config::read(path, SHIPPED)
     }
 
     /// Parses a file's text.
@@ -184,12 +180,7 @@ impl Config {
     /// # Errors
     /// `INVALID`, naming the line and the key.
     pub fn parse(text: &str) -> Result<Self, Cause> {
-        toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            Cause::new(Reason::Invalid, format!("line {line}: {}", error.message().replace('\n', " ")))
-                .advise("see packaging/coordinator.toml for every key with its default")
-        })
+        config::parse(text, SHIPPED)
     }
 
     /// Checks what no single key shows; flags may have changed what the file said.
@@ -312,10 +303,6 @@ fn check_url(url: &str) -> Result<(), Cause> {
         return Ok(());
     }
     Err(wrong("images.url", url.escape_debug(), "give scheme, host and port: http://images.example:7401"))
-}
-
-fn wrong(key: &str, found: impl std::fmt::Display, advice: &str) -> Cause {
-    Cause::new(Reason::Invalid, format!("{key} is `{found}`")).advise(advice).with("key", key)
 }
 
 #[cfg(test)]

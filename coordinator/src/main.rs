@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use commands::{Done, Form};
-use dewpoint_common::telemetry;
+use dewpoint_common::{config, telemetry};
 use dewpoint_coordinator::app::{App, Running};
 use dewpoint_coordinator::config::{Config, DEFAULT_PATH, Plaintext};
 use dewpoint_coordinator::upkeep::check::Repair;
@@ -161,19 +161,20 @@ impl Asked {
 
 impl Settings {
     /// The file, then the flags over it.
-    fn read(self) -> Result<Config, Cause> {
-        let mut config = match &self.config {
-            Some(path) => Config::read(path)?,
-            None if Path::new(DEFAULT_PATH).exists() => Config::read(Path::new(DEFAULT_PATH))?,
-            None => Config::default(),
-        };
-        config.data_dir = self.data_dir.unwrap_or(config.data_dir);
+    fn read(&self) -> Result<Config, Cause> {
+        let shipped = Path::new(DEFAULT_PATH);
+        let file = self.config.as_deref().or_else(|| shipped.exists().then_some(shipped));
+        let mut config = file.map_or_else(|| Ok(Config::default()), Config::read)?;
+        config.data_dir = self.data_dir.clone().unwrap_or(config.data_dir);
         config.listen = self.listen.unwrap_or(config.listen);
         config.images.listen = self.images_listen.unwrap_or(config.images.listen);
         if self.insecure {
             config.plaintext = Plaintext::Anywhere;
         }
-        config.checked()
+        config.checked().map_err(|cause| match file {
+            Some(file) => config::in_file(file, cause),
+            None => cause,
+        })
     }
 }
 

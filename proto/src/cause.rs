@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::wire::event as wire;
 
@@ -132,8 +134,14 @@ reasons! {
     NetworkError = "NETWORK_ERROR", Internal;
     /// The journal or the store cannot be written.
     JournalError = "JOURNAL_ERROR", Unavailable;
+    /// The journal is damaged: a person decides how to go on.
+    JournalDamaged = "JOURNAL_DAMAGED", DataLoss;
+    /// The journal was written by a newer version.
+    JournalNewer = "JOURNAL_NEWER", FailedPrecondition;
     /// The host is held by an operator.
     Held = "HELD", FailedPrecondition;
+    /// The host only reports: its agent is configured so.
+    ObserveOnly = "OBSERVE_ONLY", FailedPrecondition;
     /// The two logs of a host do not match.
     Diverged = "DIVERGED", FailedPrecondition;
     /// The host's journal was lost with the event unfinished.
@@ -234,6 +242,16 @@ pub fn shortened(text: &str) -> String {
         short.push_str("...");
     }
     short
+}
+
+/// Parses a value that a file or a row holds as text; the error says the advice too, as serde carries nothing else.
+pub(crate) fn from_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err = Cause>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|cause: Cause| D::Error::custom(format_args!("{}: {}", cause.text, cause.advice)))
 }
 
 fn bounded(mut text: String, most: usize) -> String {

@@ -299,3 +299,6 @@ fn check_size(found: usize) -> Result<(), Cause> {
         limits::EVENT_BYTES
     )))
 }
+
+#[cfg(test)]
+mod tests;

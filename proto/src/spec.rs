@@ -7,15 +7,15 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::cause::{Cause, Reason, shortened};
+use crate::cause::{self, Cause, Reason, shortened};
 use crate::limits;
 use crate::names::{InterfaceName, NetworkName, VmName, check_label};
 
 /// SHA-256 of an image file: its name everywhere.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct ImageDigest(pub [u8; 32]);
 
 impl fmt::Display for ImageDigest {
@@ -41,6 +41,12 @@ impl FromStr for ImageDigest {
                 .advise("give the SHA-256 of the image file as 64 hexadecimal digits")
         })?;
         Ok(Self(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for ImageDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        cause::from_text(deserializer)
     }
 }
 
@@ -94,8 +100,8 @@ pub enum Placement {
 }
 
 /// A unicast MAC address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct MacAddr(pub [u8; 6]);
 
 impl fmt::Display for MacAddr {
@@ -132,6 +138,12 @@ impl FromStr for MacAddr {
     }
 }
 
+impl<'de> Deserialize<'de> for MacAddr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        cause::from_text(deserializer)
+    }
+}
+
 impl TryFrom<String> for MacAddr {
     type Error = Cause;
     fn try_from(text: String) -> Result<Self, Cause> {
@@ -146,8 +158,8 @@ impl From<MacAddr> for String {
 }
 
 /// An address with its prefix length: `192.0.2.5/24`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct Cidr {
     /// The address itself, host bits included.
     pub address: IpAddr,
@@ -184,6 +196,12 @@ impl FromStr for Cidr {
             )
             .advise("write it as 192.0.2.5/24 or 2001:db8::5/64")
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for Cidr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        cause::from_text(deserializer)
     }
 }
 

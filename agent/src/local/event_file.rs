@@ -16,8 +16,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use dewpoint_common::units::{Size, Span};
+use dewpoint_common::wording;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{
     Cancel, Create, Destroy, DiskDisposal, Event, InitialPower, Kind, Reboot, RebootManner, Restore,
@@ -69,11 +71,11 @@ fn parse(
 ) -> Result<Event, Cause> {
     let mut keys: Map<String, Value> = match syntax {
         Syntax::Json => serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?,
-        Syntax::Toml => toml::from_str(text).map_err(|error| invalid(error.message().replace('\n', " ")))?,
+        Syntax::Toml => toml::from_str(text).map_err(|error| unreadable(text, &error))?,
     };
     let kind: String = required(&mut keys, "kind")?;
-    let vm: Option<VmId> = optional(&mut keys, "vm")?;
-    let id = optional(&mut keys, "event_id")?.unwrap_or_else(EventId::fresh);
+    let vm: Option<VmId> = optional_id(&mut keys, "vm")?;
+    let id = optional_id(&mut keys, "event_id")?.unwrap_or_else(EventId::fresh);
     let not_after: Option<Span> = optional(&mut keys, "not_after")?;
     let note = optional(&mut keys, "note")?.unwrap_or_default();
     let kind = kind_of(&kind, keys, image)?;
@@ -123,7 +125,7 @@ fn kind_of(
         }
         "cancel" => {
             let CancelKeys { target } = rest(keys)?;
-            Kind::Cancel(Cancel { target })
+            Kind::Cancel(Cancel { target: id_at("target", &target)? })
         }
         other => {
             return Err(invalid(format!("kind is `{}`", dewpoint_proto::cause::shortened(other)))
@@ -198,7 +200,7 @@ struct DestroyKeys {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CancelKeys {
-    target: EventId,
+    target: String,
 }
 
 fn create(keys: CreateKeys, image: impl Fn(&str) -> Result<ImageRef, Cause>) -> Result<Create, Cause> {
@@ -233,11 +235,30 @@ fn required<T: DeserializeOwned>(keys: &mut Map<String, Value>, key: &str) -> Re
 
 fn optional<T: DeserializeOwned>(keys: &mut Map<String, Value>, key: &str) -> Result<Option<T>, Cause> {
     let Some(value) = keys.remove(key) else { return Ok(None) };
-    serde_json::from_value(value).map(Some).map_err(|error| invalid(format!("`{key}`: {error}")))
+    serde_json::from_value(value).map(Some).map_err(|error| mistake(key, &error))
+}
+
+fn optional_id<T: FromStr<Err = Cause>>(
+    keys: &mut Map<String, Value>,
+    key: &str,
+) -> Result<Option<T>, Cause> {
+    let text: Option<String> = optional(keys, key)?;
+    text.map(|text| id_at(key, &text)).transpose()
+}
+
+fn id_at<T: FromStr<Err = Cause>>(key: &str, text: &str) -> Result<T, Cause> {
+    text.parse().map_err(|cause: Cause| Cause { text: format!("{key}: {}", cause.text), ..cause }.with("key", key))
 }
 
 fn rest<T: DeserializeOwned>(keys: Map<String, Value>) -> Result<T, Cause> {
-    serde_json::from_value(Value::Object(keys)).map_err(|error| invalid(error.to_string()))
+    serde_path_to_error::deserialize(Value::Object(keys))
+        .map_err(|error| mistake(&wording::key(error.path()), error.inner()))
+}
+
+/// The key, what was found there, and what is allowed.
+fn mistake(key: &str, error: &serde_json::Error) -> Cause {
+    let what = wording::plain(&error.to_string(), None);
+    if key.is_empty() { invalid(what) } else { invalid(format!("{key}: {what}")).with("key", key) }
 }
 
 fn seconds(span: Option<Span>) -> Option<u32> {
@@ -254,6 +275,12 @@ fn read_bounded(path: &Path) -> Result<String, Cause> {
             .advise(format!("give a file of at most {MOST_BYTES} bytes")));
     }
     std::fs::read_to_string(path).map_err(wrong)
+}
+
+fn unreadable(text: &str, error: &toml::de::Error) -> Cause {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+    invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
 }
 
 fn invalid(text: impl Into<String>) -> Cause {
@@ -300,20 +327,54 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn each_mistake_names_key_what_was_found_and_what_is_allowed() {
         let stop = format!("kind = 'stop'\nvm = '{VM}'\n");
-        for (text, says) in [
-            ("kind = 'explode'", "explode"),
-            (&format!("{stop}forse = true"), "forse"),
-            (&format!("{stop}force = 'very'"), "very"),
-            ("kind = 'start'", "`vm` is missing"),
-            ("kind = 'start'\nvm = 'web'", "`vm`"),
-            ("kind = 'create'\nname = '../x'\nvcpus = 1\nmemory = '1GiB'\nimage = '/i'", "not a VM name"),
-            ("kind = 'create'\nname = 'x'\nvcpus = 0\nmemory = '1GiB'\nimage = '/i'", "vcpus is 0"),
-            ("kind = 'create'\nname = 'x'\nvcpus = 1\nmemory = '1 GB'\nimage = '/i'", "not a size"),
+        let create = "kind = 'create'\nname = 'x'\nvcpus = 1\nmemory = '1GiB'\nimage = '/i'\n";
+        let without = |key: &str| create.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
+        let mut listing = String::new();
+        for text in [
+            "kind = 'explode'".to_owned(),
+            "kind = 7".to_owned(),
+            "vm = 'x'".to_owned(),
+            "kind = stop".to_owned(),
+            "kind = 'start'".to_owned(),
+            "kind = 'start'\nvm = 'web'".to_owned(),
+            "kind = 'start'\nvm = '00000000-0000-0000-0000-000000000000'".to_owned(),
+            format!("kind = 'cancel'\nvm = '{VM}'\ntarget = 'it'"),
+            format!("{stop}forse = true"),
+            format!("{stop}force = 'very'"),
+            format!("{stop}timeout = 30"),
+            format!("{stop}timeout = '30 apples'"),
+            format!("{stop}not_after = 'soon'"),
+            format!("{}\nname = '../x'", without("name")),
+            format!("{}\nvcpus = 0", without("vcpus")),
+            format!("{}\nvcpus = 'two'", without("vcpus")),
+            format!("{}\nmemory = '1 GB'", without("memory")),
+            format!("{}\nmemory = 1024", without("memory")),
+            format!("{}\nmemory = '1KiB'", without("memory")),
+            without("memory"),
+            format!("{create}disk_mode = 'thin'"),
+            format!("{create}[[nics]]\nmac = 'ff:ff'"),
+            format!("{create}[[nics]]\naddresses = ['192.0.2.5/24', 7]"),
+            format!("{create}[[nics]]\nbridg = 'br0'"),
+            format!("{create}[labels]\nrole = 7"),
         ] {
-            let cause = toml(text).unwrap_err();
-            assert!(cause.text.contains(says), "{text}: {cause:?}");
+            let cause = toml(&text).unwrap_err();
+            let last = text.lines().last().unwrap_or_default();
+            listing.push_str(&format!("{last}\n    {}\n    -> {}\n", cause.text, cause.advice));
         }
+        insta::assert_snapshot!(listing);
+    }
+
+    #[test]
+    fn a_file_of_any_bytes_is_an_error_that_names_the_file() {
+        use proptest::prelude::*;
+        let folder = tempfile::tempdir().unwrap();
+        proptest!(ProptestConfig::with_cases(64), |(bytes in prop::collection::vec(any::<u8>(), 0..256), json in any::<bool>())| {
+            let path = folder.path().join(if json { "event.json" } else { "event.toml" });
+            std::fs::write(&path, bytes).unwrap();
+            let cause = read(&path, Millis(0), image).unwrap_err();
+            prop_assert!(cause.text.contains("event."), "{cause}");
+        });
     }
 }

@@ -1,0 +1,76 @@
+//! What a parser says of a value, in words for whoever wrote it: what was found, and what is allowed. Pure.
+
+use serde_path_to_error::Path;
+
+/// Types as parsers name them, and what that allows.
+const TYPES: [(&str, &str); 11] = [
+    ("u8", "a whole number from 0 to 255"),
+    ("u16", "a whole number from 0 to 65535"),
+    ("u32", "a whole number from 0 to 4294967295"),
+    ("u64", "a whole number from 0"),
+    ("usize", "a whole number from 0"),
+    ("i64", "a whole number"),
+    ("f64", "a number"),
+    ("a boolean", "true or false"),
+    ("a string", "text in quotes"),
+    ("path string", "a path in quotes"),
+    ("a sequence", "a list: [...]"),
+];
+
+/// Messages of other types, in our words.
+const OURS: [(&str, &str); 1] =
+    [("invalid socket address syntax", "expected an address with its port, written as \"127.0.0.1:7400\"")];
+
+/// A key with its tables before it; empty: the file as a whole.
+#[must_use]
+pub fn key(path: &Path) -> String {
+    let key = path.to_string();
+    if key == "." { String::new() } else { key }
+}
+
+/// A parser's message, with `found` where it does not say itself what it found.
+#[must_use]
+pub fn plain(message: &str, found: Option<&str>) -> String {
+    let message = message.replace('\n', " ");
+    if let Some((found, expected)) = mismatch(&message) {
+        return format!("found {found}, expected {}", allowed(expected));
+    }
+    if let Some(unknown) = message.strip_prefix("unknown field ") {
+        let known = unknown.split_once(", ").map_or("", |(_, known)| known);
+        let known = known.trim_start_matches("expected ").trim_start_matches("one of ");
+        return format!("there is no such key; here may be: {known}");
+    }
+    let message = OURS.iter().find(|(theirs, _)| *theirs == message).map_or(message, |(_, ours)| (*ours).into());
+    match found.map(|found| found.trim_matches(['"', '\''])) {
+        Some(found) if !found.is_empty() && !message.contains(found) => {
+            format!("found `{found}`: {message}")
+        }
+        _ => message,
+    }
+}
+
+fn mismatch(message: &str) -> Option<(&str, &str)> {
+    let rest = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "]
+        .iter()
+        .find_map(|prefix| message.strip_prefix(prefix))?;
+    rest.split_once(", expected ")
+}
+
+fn allowed(expected: &str) -> &str {
+    let known = TYPES.iter().find(|(name, _)| *name == expected);
+    known.map_or(expected, |(_, words)| words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_names_what_it_found_is_not_told_it_again() {
+        assert_eq!(plain("`a/b` is no interface name", Some("\"a/b\"")), "`a/b` is no interface name");
+        assert_eq!(
+            plain("invalid socket address syntax", Some("\"7400\"")),
+            "found `7400`: expected an address with its port, written as \"127.0.0.1:7400\""
+        );
+    }
+}
