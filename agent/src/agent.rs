@@ -7,6 +7,8 @@
 //! A part that ends by itself ends the agent, with a name: systemd starts it again, and no VM notices. SIGTERM lets
 //! every lane finish the step in hand, within the drain's bound; what is left is for the next start.
 
+mod adopt;
+mod elsewhere;
 mod inventory;
 mod live;
 mod parts;
@@ -39,10 +41,7 @@ pub async fn run(config: Config, args: RunArgs) -> Result<(), Cause> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let parts = Parts::build(config, &args).await?;
-    let parked = parts.executor.recover().await.map_err(Cause::from)?;
-    for event in parked {
-        tracing::error!(event_id = %event.event, vm_id = %event.vm, kind = event.kind, "parked: {}", event.cause.text);
-    }
+    parts.go_on().await?;
     parts.spawn(&mut tasks, &stop);
     ready::announce(args.ready_file.as_deref())?;
     tracing::info!("ready");

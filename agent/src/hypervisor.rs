@@ -268,6 +268,13 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// `HYPERVISOR_DOWN` or `CALL_OVERRAN`: nothing is known then.
     async fn list(&self) -> Result<Domains, Cause>;
 
+    /// The files that each domain of ours would start from: sources of its disks. Asks every one of them, so it is slow;
+    /// one that cannot be asked is left out.
+    ///
+    /// # Errors
+    /// As [`Hypervisor::list`].
+    async fn disk_files(&self) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Cause>;
+
     /// Makes a call, within its deadline. Only `BeginBackup` has something to tell of its success.
     ///
     /// # Errors

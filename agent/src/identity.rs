@@ -89,8 +89,9 @@ fn believed(identity: Identity, machine: Option<&str>, data_dir: &Path) -> Resul
     }
 }
 
-/// A VM folder bears its mark in `vm.json`.
-fn has_marked_vms(data_dir: &Path) -> bool {
+/// Whether there are VM folders with a mark, which is `vm.json`.
+#[must_use]
+pub fn has_marked_vms(data_dir: &Path) -> bool {
     let Ok(folders) = std::fs::read_dir(data_dir.join("vms")) else { return false };
     folders.flatten().any(|folder| folder.path().join("vm.json").exists())
 }

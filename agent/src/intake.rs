@@ -11,6 +11,8 @@
 //!    those two, so there are never more than two.
 //! 6. Only events submitted here may name an image by a path of this host.
 //!
+//! A host that only observes refuses all that these rules would accept.
+//!
 //! Deadlines are not judged here: an event that comes too late is accepted, and expires.
 
 use dewpoint_proto::cause::{Cause, Reason};
@@ -39,6 +41,21 @@ pub fn judge(known: &Known, offer: &Offer<'_>) -> Verdict {
             Verdict::Refuse(cause.with("vm_id", event.vm))
         }
     }
+}
+
+/// Judges one delivery on a host that only observes: what is known is known, and nothing new is accepted.
+#[must_use]
+pub fn judge_observing(known: &Known, offer: &Offer<'_>) -> Verdict {
+    match judge(known, offer) {
+        Verdict::Accept { .. } => Verdict::Refuse(observing(offer.body.event())),
+        other => other,
+    }
+}
+
+fn observing(event: &Event) -> Cause {
+    Cause::new(Reason::ObserveOnly, "this host only observes: its agent takes no events")
+        .advise("set observe_only = false in the host's agent.toml and restart its agent, or use another host")
+        .with("vm_id", event.vm)
 }
 
 fn admit(known: &Known, offer: &Offer<'_>) -> Result<Option<EventId>, Cause> {

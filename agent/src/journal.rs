@@ -15,7 +15,10 @@
 
 pub mod admission;
 mod admit;
+mod adopt;
 mod append;
+pub mod aside;
+pub mod check;
 mod columns;
 pub mod entry;
 mod error;
@@ -30,6 +33,7 @@ mod schema;
 pub mod stage;
 mod thread;
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +44,7 @@ use dewpoint_proto::time::Millis;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use admission::{Admission, Delivery, Journaled, Judge, Origin, Payload};
+use check::{Depth, Expects};
 use entry::Entry;
 pub use error::{JournalError, OpenError};
 use moment::{BootId, Moment};
@@ -66,6 +71,8 @@ pub struct Settings {
     pub boot: BootId,
     /// Intake's rules.
     pub judge: Judge,
+    /// Whether a host without a journal would be a new one.
+    pub expects: Expects,
     /// How long an event's bytes are kept after its end.
     pub keep_bodies: Duration,
     /// How long a finished event is kept; its id and digest stay for good.
@@ -77,7 +84,7 @@ impl Settings {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, boot: BootId, judge: Judge) -> Self {
         const DAY: Duration = Duration::from_secs(24 * 3600);
-        Self { clock, boot, judge, keep_bodies: 3 * DAY, keep_events: 30 * DAY }
+        Self { clock, boot, judge, expects: Expects::Nothing, keep_bodies: 3 * DAY, keep_events: 30 * DAY }
     }
 }
 
@@ -117,18 +124,25 @@ struct Bounds {
 }
 
 impl Journal {
-    /// Opens or makes `agent.db`, migrates it, raises the start count, and starts the thread. The caller holds the
+    /// Looks whether `agent.db` can be used, reading only; then opens or makes it, migrates it, raises the start count, and starts the thread. The caller holds the
     /// data folder's lock.
     ///
     /// # Errors
-    /// [`OpenError`]; a newer schema is left as it is.
+    /// [`OpenError`]; what is damaged or of a newer schema is left as it is.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, OpenError> {
         Self::open_within(path, settings, Bounds { reserve_bytes: reserve::RESERVE_BYTES, most_pages: None })
     }
 
     fn open_within(path: &Path, settings: Settings, bounds: Bounds) -> Result<Self, OpenError> {
         let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-        let (db, epoch) = schema::open(path)?;
+        let (db, epoch) = match open_database(path, settings.expects) {
+            // Even the log's index takes some room.
+            Err(error) if error.may_be_full() && reserve::give_up(path) => {
+                tracing::error!(%error, "the journal's disk may be full: its reserve is given up to open it");
+                open_database(path, settings.expects)
+            }
+            opened => opened,
+        }?;
         if let Some(pages) = bounds.most_pages {
             db.pragma_update(None, "max_page_count", pages).map_err(sqlite)?;
         }
@@ -140,7 +154,8 @@ impl Journal {
         let (withhold, withheld) = watch::channel(None);
         let outlets = Outlets { changes: changes.clone(), reports: report, withheld: withhold };
         let reserve = Reserve::beside(path, bounds.reserve_bytes);
-        let writer = Writer { db, reserve, settings: settings.clone(), outlets };
+        let written_at = settings.clock.since_boot();
+        let writer = Writer { db, reserve, settings: settings.clone(), outlets, damage: OnceCell::new(), written_at };
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run(requests))
@@ -240,6 +255,22 @@ impl Journal {
     /// When the database cannot be read.
     pub async fn vms(&self) -> Result<Vec<VmRow>, JournalError> {
         self.ask(Access::Read, |tx| query::vms(tx.db)).await
+    }
+
+    /// Whether this is a new journal, and the host's VMs were not looked at yet.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn awaits_adoption(&self) -> Result<bool, JournalError> {
+        self.ask(Access::Read, |tx| adopt::is_awaited(tx.db)).await
+    }
+
+    /// Takes VMs over from their marks into a new journal; in another, nothing. The number taken over.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn adopt(&self, vms: Vec<VmRow>) -> Result<usize, JournalError> {
+        self.ask(Access::Write, move |tx| adopt::adopt(tx, &vms)).await
     }
 
     /// Notes a run that no event caused: a start by policy after a host boot.
@@ -344,6 +375,11 @@ impl Journal {
     pub fn withheld(&self) -> watch::Receiver<Option<Cause>> {
         self.0.withheld.clone()
     }
+}
+
+fn open_database(path: &Path, expects: Expects) -> Result<(rusqlite::Connection, Epoch), OpenError> {
+    check::check(path, expects, Depth::Quick)?;
+    schema::open(path)
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub mod dial;
 #[cfg(test)]
 mod fake;
 mod heartbeat;
+#[cfg(test)]
+mod hostile;
 mod pending;
 mod receive;
 mod session;
@@ -32,6 +34,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Manner;
 use crate::journal::{Admitted, Journal};
 use crate::report::Inventory;
 use crate::report::progress::ProgressBoard;
@@ -52,6 +55,8 @@ pub struct Parts {
     pub journal: Journal,
     /// Where accepted events go.
     pub admitted: Admitted,
+    /// Told with Hello and with every heartbeat.
+    pub manner: Manner,
     /// What the host has.
     pub inventory: Arc<dyn Inventory>,
     /// Where running events stand.

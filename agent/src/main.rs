@@ -6,7 +6,7 @@ use clap::Parser;
 use dewpoint_agent::agent;
 use dewpoint_agent::config::Config;
 use dewpoint_agent::local::cli::{Cli, Command, RunArgs};
-use dewpoint_agent::local::commands::{carry_out, exit_status};
+use dewpoint_agent::local::commands::{UNUSABLE_JOURNAL, carry_out, exit_status};
 use dewpoint_agent::local::print::{self, Form};
 use dewpoint_common::telemetry;
 use dewpoint_proto::cause::Cause;
@@ -41,7 +41,11 @@ fn main() -> ExitCode {
 fn daemon(config: Config, args: RunArgs) -> Result<(), (Cause, u8)> {
     telemetry::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(no_runtime)?.block_on(agent::run(config, args)).map_err(|cause| (cause, 1))
+    runtime.map_err(no_runtime)?.block_on(agent::run(config, args)).map_err(|cause| {
+        // What no restart mends is told apart, so that systemd leaves it to a person.
+        let status = exit_status(&cause);
+        (cause, if status == UNUSABLE_JOURNAL { status } else { 1 })
+    })
 }
 
 fn command(cli: Cli) -> Result<(), Cause> {

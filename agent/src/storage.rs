@@ -12,7 +12,7 @@
 //! vms/<vm>/<event>.snapshot          the image that <event> is making, then made
 //! vms/<vm>/console.log               written by libvirt's log daemon
 //! recycle/<time>-<vm>-<event>/       a disk that was replaced or deleted, with its base and a receipt
-//! recycle/receipts.log               a line for each disk deleted for good; the one before is `receipts.log.1`
+//! recycle/receipts.log               a line for each disk or image deleted for good; the one before is `receipts.log.1`
 //! quarantine/<time>-<vm>/            the folder of a VM that is gone, with files in it that are not of our making
 //! ```
 //!
@@ -21,6 +21,7 @@
 //! Whatever an event makes bears its id, is made under a name ending in `.part`, synced, and then takes its name: a
 //! file under its final name is whole. Nothing is renamed over another file.
 
+mod budget;
 mod cache;
 mod copy;
 mod disk;
@@ -43,6 +44,7 @@ mod seed;
 mod snapshot;
 mod space;
 mod sweep;
+mod trouble;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -237,11 +239,17 @@ pub trait Storage: Send + Sync + 'static {
     /// `IMAGE_UNAVAILABLE`, `STORAGE_ERROR`.
     async fn upload(&self, image: &ImageRef, to: &ImageServer, progress: &JobProgress) -> Result<(), Cause>;
 
-    /// Size and free bytes of the file system with the disks; what recycle could give back counts as free.
+    /// Size and free bytes of the file system with the disks; what recycle could give back counts as free, and so do
+    /// images there that nobody uses.
     ///
     /// # Errors
     /// `STORAGE_ERROR`.
     async fn space(&self) -> Result<Space, Cause>;
+
+    /// What is wrong with the host's file systems as a whole; empty: all is well.
+    async fn degraded(&self) -> Vec<Cause> {
+        Vec::new()
+    }
 }
 
 /// A disk to be made.
@@ -264,6 +272,6 @@ pub struct NewDisk {
 pub struct Space {
     /// In all.
     pub total: u64,
-    /// Free to an unprivileged writer, with what recycle could give back, less the host's reserve.
+    /// Free to an unprivileged writer, with what recycle and unused images could give back, less the host's reserve.
     pub free: u64,
 }

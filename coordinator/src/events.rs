@@ -60,6 +60,8 @@ pub struct HostStatus {
     pub record: HostRecord,
     /// As of now.
     pub liveness: Liveness,
+    /// Its agent reports and touches nothing, as it said last.
+    pub observe_only: bool,
 }
 
 /// One item of a watch: the snapshot's items, then the mark, then each change. A watcher that fell behind gets a fresh
@@ -92,6 +94,8 @@ pub struct HostHeartbeat {
     pub changed: Vec<VmState>,
     /// Events begun since the last one.
     pub running: Vec<EventId>,
+    /// The host's agent reports and touches nothing.
+    pub observe_only: bool,
 }
 
 /// The handle: cheap to clone, for the API and the router.

@@ -7,6 +7,8 @@
 //! for a peer without a bound.
 
 mod deliver;
+#[cfg(test)]
+mod hostile;
 mod keepalive;
 mod outbound;
 mod receive;

@@ -110,6 +110,8 @@ pub struct HostView {
     pub cordoned: bool,
     /// Is delivered nothing, by its own switch or the fleet's.
     pub held: bool,
+    /// Its agent reports and touches nothing.
+    pub observe_only: bool,
     /// Its log does not match.
     pub diverged: bool,
     /// The reason of the first of its degradations.

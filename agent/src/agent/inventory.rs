@@ -8,6 +8,7 @@ use dewpoint_proto::ids::ReportSeq;
 use dewpoint_proto::vm_state::{Power, VmState};
 use dewpoint_proto::wire::agent as wire;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use tokio::sync::watch;
 
 use crate::execute::apply::Effects;
 use crate::hypervisor::{Domain, Domains, Hypervisor, Seen, Wanted};
@@ -21,12 +22,14 @@ pub(super) struct Host {
     journal: Journal,
     hypervisor: Arc<dyn Hypervisor>,
     storage: Arc<dyn Storage>,
+    /// Files that are elsewhere.
+    elsewhere: watch::Receiver<Vec<Cause>>,
 }
 
 impl Host {
-    pub(super) fn new(journal: Journal, effects: &Effects) -> Self {
+    pub(super) fn new(journal: Journal, effects: &Effects, elsewhere: watch::Receiver<Vec<Cause>>) -> Self {
         let (hypervisor, storage) = (Arc::clone(&effects.hypervisor), Arc::clone(&effects.storage));
-        Self { journal, hypervisor, storage }
+        Self { journal, hypervisor, storage, elsewhere }
     }
 }
 
@@ -66,6 +69,8 @@ impl Inventory for Host {
 
     async fn degraded(&self) -> Vec<Cause> {
         let mut causes = self.hypervisor.degraded();
+        causes.extend(self.storage.degraded().await);
+        causes.extend(self.elsewhere.borrow().iter().cloned());
         causes.extend(self.journal.withheld().borrow().clone());
         causes
     }

@@ -8,19 +8,21 @@ use dewpoint_proto::ids::HostId;
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::local::local_server::LocalServer;
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server as GrpcServer;
 
 use super::Ended;
+use super::adopt::Adoption;
+use super::elsewhere::Elsewhere;
 use super::inventory::Host;
 use super::live::Daemon;
 use super::upkeep::Upkeep;
 use super::words::Words;
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, Manner};
 use crate::execute::apply::Effects;
 use crate::execute::executor::{self, Executor};
 use crate::execute::settings::Settings;
@@ -32,6 +34,7 @@ use crate::journal::{self, Journal, Journaled};
 use crate::link::dial::{Coordinator, Plaintext};
 use crate::link::{self, Link};
 use crate::local::cli::RunArgs;
+use crate::local::commands::expects;
 use crate::local::service::LocalService;
 use crate::local::socket;
 use crate::network::nft::{Nft, NftSettings};
@@ -48,13 +51,18 @@ const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// All parts, not yet running.
 pub(super) struct Parts {
-    pub(super) executor: Executor,
+    /// None: the agent only observes.
+    executor: Option<Executor>,
     accepted: mpsc::Receiver<Journaled>,
     words: Words,
     link: Option<Link>,
     local: LocalService,
     listener: UnixListener,
     upkeep: Upkeep,
+    /// None: the agent only observes.
+    adoption: Option<Adoption>,
+    /// None: likewise.
+    elsewhere: Option<Elsewhere>,
     lock: DataLock,
 }
 
@@ -76,7 +84,7 @@ pub fn libvirt(config: &Config) -> Result<Libvirt, Cause> {
 impl Parts {
     /// Makes all parts; nothing runs yet but the threads that they own.
     pub(super) async fn build(config: Config, args: &RunArgs) -> Result<Self, Cause> {
-        let coordinator = coordinator(&config, args)?;
+        let (coordinator, manner) = (coordinator(&config, args)?, config.manner());
         let lock = take_data_dir(&config)?;
         let host = identity::read_or_make(&config.data_dir, identity::product_uuid())?.host_id;
         tracing::info!(host_id = %host, version = env!("CARGO_PKG_VERSION"), "starting");
@@ -84,7 +92,20 @@ impl Parts {
         let held = journal.tail().await.map_err(Cause::from)?.session.hold;
         let files = open_files(&config, host)?;
         let effects = effects(&config, &files)?;
-        let inventory: Arc<dyn Inventory> = Arc::new(Host::new(journal.clone(), &effects));
+        let adoption = (manner == Manner::Acts).then(|| Adoption {
+            journal: journal.clone(),
+            hypervisor: Arc::clone(&effects.hypervisor),
+            storage: Arc::clone(&effects.storage),
+        });
+        let told = watch::Sender::new(Vec::new());
+        let inventory: Arc<dyn Inventory> = Arc::new(Host::new(journal.clone(), &effects, told.subscribe()));
+        let elsewhere = (manner == Manner::Acts).then(|| Elsewhere {
+            data_dir: config.data_dir.clone(),
+            journal: journal.clone(),
+            hypervisor: Arc::clone(&effects.hypervisor),
+            storage: Arc::clone(&effects.storage),
+            told,
+        });
         let board = ProgressBoard::default();
         let (admitted, accepted) = mpsc::channel(ADMITTED);
         let link = coordinator.map(|coordinator| {
@@ -94,6 +115,7 @@ impl Parts {
                 dial: Arc::new(coordinator),
                 journal: journal.clone(),
                 admitted: admitted.clone(),
+                manner,
                 inventory: Arc::clone(&inventory),
                 board: board.clone(),
                 timing: link::Timing::default(),
@@ -111,20 +133,41 @@ impl Parts {
             inventory,
         };
         let settings = settings(&config);
+        let files = (manner == Manner::Acts).then_some(files);
         let upkeep = Upkeep { journal: journal.clone(), files };
         let local =
             LocalService { journal: journal.clone(), admitted, board: board.clone(), live: Arc::new(live) };
-        let executor = Executor::new(executor::Parts { journal, effects, settings, server, hold, board });
+        let executor = (manner == Manner::Acts)
+            .then(|| Executor::new(executor::Parts { journal, effects, settings, server, hold, board }));
         let listener = socket::bind(&config.socket)?;
-        Ok(Self { executor, accepted, words, link, local, listener, upkeep, lock })
+        Ok(Self { executor, accepted, words, link, local, listener, upkeep, adoption, elsewhere, lock })
+    }
+
+    /// Goes on with what was half done. An agent that only observes leaves it as it is.
+    pub(super) async fn go_on(&self) -> Result<(), Cause> {
+        let Some(executor) = &self.executor else {
+            tracing::warn!("this agent only observes: it reports, refuses every event, and touches nothing");
+            return Ok(());
+        };
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.refuse_without_folders().await?;
+        }
+        for event in executor.recover().await.map_err(Cause::from)? {
+            tracing::error!(event_id = %event.event, vm_id = %event.vm, kind = event.kind, "parked: {}", event.cause.text);
+        }
+        Ok(())
     }
 
     /// Sets every part running, each under its name; they end when `stop` says so.
     pub(super) fn spawn(self, tasks: &mut JoinSet<Ended>, stop: &CancellationToken) {
-        let Self { executor, accepted, words, link, local, listener, upkeep, lock } = self;
+        let Self { executor, accepted, words, link, local, listener, upkeep, adoption, elsewhere, lock } = self;
         let told = stop.clone();
         tasks.spawn(async move {
-            executor.run(accepted, told).await;
+            match executor {
+                Some(executor) => executor.run(accepted, told).await,
+                // Nothing is accepted, but its end of the channel stays open for the link.
+                None => told.cancelled().await,
+            }
             // The data folder is given back last: by then no lane writes to it.
             drop(lock);
             ("the executor", Ok(()))
@@ -140,9 +183,29 @@ impl Parts {
         tasks.spawn(async move { ("the local socket", serve(local, listener, told).await) });
         let told = stop.clone();
         tasks.spawn(async move {
-            tokio::select! { () = told.cancelled() => {}, () = words.pass_on() => {}, () = upkeep.run() => {} }
+            tokio::select! {
+                () = told.cancelled() => {}
+                () = words.pass_on() => {}
+                () = upkeep.run() => {}
+                () = adopted(adoption) => {}
+                () = looked_for(elsewhere) => {}
+            }
             ("the upkeep", Ok(()))
         });
+    }
+}
+
+async fn looked_for(elsewhere: Option<Elsewhere>) {
+    match elsewhere {
+        Some(elsewhere) => elsewhere.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn adopted(adoption: Option<Adoption>) {
+    match adoption {
+        Some(adoption) => adoption.run().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -176,7 +239,11 @@ fn open_journal(config: &Config) -> Result<Journal, Cause> {
     let settings = journal::Settings {
         clock: Arc::new(SystemClock),
         boot,
-        judge: intake::judge,
+        judge: match config.manner() {
+            Manner::Acts => intake::judge,
+            Manner::Observes => intake::judge_observing,
+        },
+        expects: expects(&config.data_dir),
         keep_bodies: KEEP_BODIES,
         keep_events: KEEP_EVENTS,
     };
@@ -188,10 +255,14 @@ fn open_files(config: &Config, host: HostId) -> Result<Files, Cause> {
         group: config.storage.group.clone(),
         recycle_for: config.storage.recycle_time.0,
         recycle_bytes: config.storage.recycle_budget.0,
+        image_bytes: config.storage.image_budget.0,
         reserve_bytes: config.storage.reserve.0,
         ..storage::Settings::new(config.data_dir.clone(), host)
     };
-    Files::open(settings, Arc::new(SystemClock))
+    match config.manner() {
+        Manner::Acts => Files::open(settings, Arc::new(SystemClock)),
+        Manner::Observes => Ok(Files::observing(settings, Arc::new(SystemClock))),
+    }
 }
 
 fn effects(config: &Config, files: &Files) -> Result<Effects, Cause> {

@@ -1,4 +1,5 @@
-//! What is done now and then: old rows pruned, the recycle folder kept within its bounds, abandoned downloads given up.
+//! What is done now and then: old rows pruned, the recycle folder and the image cache kept within their bounds,
+//! abandoned downloads given up.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ const EVERY: Duration = Duration::from_secs(600);
 /// What is kept up.
 pub(super) struct Upkeep {
     pub(super) journal: Journal,
-    pub(super) files: Files,
+    /// None: the agent only observes, and its files are no business of its own.
+    pub(super) files: Option<Files>,
 }
 
 impl Upkeep {
@@ -27,12 +29,21 @@ impl Upkeep {
             if let Err(error) = self.journal.prune().await {
                 tracing::warn!("old events could not be pruned: {error}");
             }
-            if let Err(cause) = self.files.sweep_recycle(Millis::now()).await {
-                tracing::warn!(reason = %cause.reason, "the recycle folder could not be swept: {cause}");
-            }
-            if let Err(cause) = self.files.sweep_images(Millis::now()).await {
-                tracing::warn!(reason = %cause.reason, "abandoned downloads were not looked for: {cause}");
+            if let Some(files) = &self.files {
+                keep_files(files).await;
             }
         }
+    }
+}
+
+async fn keep_files(files: &Files) {
+    if let Err(cause) = files.sweep_recycle(Millis::now()).await {
+        tracing::warn!(reason = %cause.reason, "the recycle folder could not be swept: {cause}");
+    }
+    if let Err(cause) = files.sweep_images(Millis::now()).await {
+        tracing::warn!(reason = %cause.reason, "abandoned downloads were not looked for: {cause}");
+    }
+    if let Err(cause) = files.sweep_cache().await {
+        tracing::warn!(reason = %cause.reason, "the image cache is not kept within its budget: {cause}");
     }
 }

@@ -10,6 +10,9 @@ pub mod fuse;
 pub mod script;
 pub mod world;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
@@ -46,6 +49,13 @@ impl Hypervisor for FakeHypervisor {
             Some(fault) => Err(fault.cause("list-domains")),
             None => Ok(self.0.change(|state| state.look_at_all())),
         }
+    }
+
+    async fn disk_files(&self) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Cause> {
+        Ok(self.0.change(|state| {
+            let ours = state.domains.iter().filter_map(|(vm, domain)| Some((*vm, domain.spec.as_ref()?)));
+            ours.map(|(vm, spec)| (vm, vec![spec.disk.clone(), spec.seed.clone()])).collect()
+        }))
     }
 
     async fn apply(&self, call: Call) -> Result<Option<Consistency>, Cause> {

@@ -4,6 +4,8 @@
 //! listens to libvirt's events (`events`). Never: changes a domain without our mark, takes an error for an absence,
 //! repeats a call, or leaves a decision about a domain's life to libvirt (autostart, managed save).
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -26,6 +28,7 @@ mod link;
 mod mark;
 mod observe;
 mod settings;
+mod sources;
 mod trouble;
 mod workers;
 mod xml;
@@ -125,6 +128,11 @@ impl Hypervisor for Libvirt {
         let job = Job { name: "list", deadline: self.settings.deadlines.list, ticket: None };
         let domains = self.observers.run(job, |link| link.ask("list the domains", observe::all)).await?;
         Ok(domains.into_iter().map(|(vm, domain)| (vm, self.with_overrun(domain))).collect())
+    }
+
+    async fn disk_files(&self) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Cause> {
+        let job = Job { name: "disk files", deadline: self.settings.deadlines.list, ticket: None };
+        self.observers.run(job, |link| link.ask("tell of the domains' disks", sources::all)).await
     }
 
     async fn apply(&self, call: Call) -> Result<Option<Consistency>, Cause> {

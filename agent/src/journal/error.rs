@@ -1,6 +1,6 @@
 //! What goes wrong with the journal, and the cause that each becomes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{EventId, Seq};
@@ -48,17 +48,52 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// What SQLite said of a database: damaged, or not to be had.
+    pub(super) fn of(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        if is_damage(&source) { Self::Damaged { path, why: chain(&source) } } else { Self::Sqlite { path, source } }
+    }
+}
+
+impl OpenError {
+    /// Whether it may be that there is no room left.
+    pub(super) fn may_be_full(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+        match self {
+            Self::Sqlite { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(DiskFull | SystemIoFailure | CannotOpen))
+            }
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::NewerSchema { .. } | Self::Damaged { .. } => false,
+        }
+    }
+}
+
 impl From<OpenError> for Cause {
     fn from(error: OpenError) -> Self {
-        let advice = match &error {
-            OpenError::NewerSchema { .. } => "install the agent version that wrote it, or a newer one",
-            OpenError::Damaged { .. } => "restore the data folder's agent.db, or reconcile the host",
+        let (reason, advice) = match &error {
+            OpenError::NewerSchema { .. } => {
+                (Reason::JournalNewer, "install the agent version that wrote it, or a newer one")
+            }
+            OpenError::Damaged { .. } => (Reason::JournalDamaged, DAMAGED),
             OpenError::Sqlite { .. } | OpenError::Io { .. } => {
-                "check the data folder's disk, free space and permissions"
+                (Reason::JournalError, "check the data folder's disk, free space and permissions")
             }
         };
-        Self::new(Reason::JournalError, chain(&error)).advise(advice)
+        Self::new(reason, chain(&error)).advise(advice)
     }
+}
+
+/// The ways on. The VMs need none of them: they run.
+const DAMAGED: &str = "the VMs run on, and nothing was changed; put a copy of agent.db from a backup in its place, or \
+                       set it aside with `dewpoint-agent journal new`, which deletes nothing and begins a new journal \
+                       that a person then reconciles with the coordinator's";
+
+/// Whether SQLite found pages that it did not write so.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
 /// Why the journal did not do what was asked. Nothing was written then.
@@ -100,6 +135,9 @@ pub enum JournalError {
     /// No such event.
     #[error("the journal has no event {0}")]
     NoEvent(EventId),
+    /// Pages of the database are damaged. New events are withheld until a person has looked.
+    #[error("the journal is damaged: {0}")]
+    Corrupt(String),
     /// A row cannot be read.
     #[error("a row of the journal cannot be read: {0}")]
     Damaged(String),
@@ -118,10 +156,16 @@ impl From<JournalError> for Cause {
                 Self::new(Reason::Diverged, text).advise("reconcile the host's queue with its journal")
             }
             JournalError::Illegal(_) => Self::new(Reason::Internal, text),
+            JournalError::Disk(_) => Self::new(Reason::JournalError, text).advise(
+                "the data folder's disk fails or is read-only: see the kernel's log (`journalctl -k`) and mend it; VMs \
+                 run on, and the agent goes on by itself once it can write",
+            ),
             JournalError::Full(_) => Self::new(Reason::JournalError, text)
                 .advise("free space on the data folder's disk; the agent goes on by itself"),
-            JournalError::Disk(_)
-            | JournalError::Write(_)
+            JournalError::Corrupt(_) => Self::new(Reason::JournalDamaged, text).advise(
+                "VMs run on; stop the agent, look with `dewpoint-agent journal check`, and go on as it says",
+            ),
+            JournalError::Write(_)
             | JournalError::OutOfOrder { .. }
             | JournalError::Damaged(_)
             | JournalError::Closed => Self::new(Reason::JournalError, text)
@@ -139,7 +183,7 @@ impl From<rusqlite::Error> for JournalError {
             Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
                 Self::Disk(text)
             }
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(text),
             Some(_) => Self::Write(text),
             // No code: a value did not convert, so the row is not what we wrote.
             None => Self::Damaged(text),

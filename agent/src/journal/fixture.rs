@@ -184,3 +184,9 @@ pub(crate) fn delivered(seq: u64, body: Body) -> Delivery {
 pub(crate) fn local(body: Body) -> Delivery {
     Delivery { origin: Origin::Local, payload: Payload::Event(body) }
 }
+
+/// The first delivery: a create of VM `n`, accepted.
+pub(crate) async fn accepted_create(journal: &Journal, n: u128) {
+    let admission = journal.admit(delivered(1, body(id(n), vm(n), create()))).await.unwrap();
+    assert!(matches!(admission, super::Admission::New(_)), "{admission:?}");
+}

@@ -21,7 +21,7 @@ impl Reader {
     /// # Errors
     /// [`OpenError`]: it is missing, of a newer schema, or may not be read.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let db = connect(path).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+        let db = connect(path).map_err(|source| OpenError::of(path, source))?;
         schema::check_newer(&db, path)?;
         Ok(Self { db })
     }
@@ -83,7 +83,8 @@ impl Reader {
     }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// A connection that never writes.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(usable);
     match opened {

@@ -28,7 +28,7 @@ enum State {
 impl Reserve {
     /// The reserve beside a database, made if there is room. A start on a full disk begins with it spent.
     pub(super) fn beside(database: &Path, bytes: u64) -> Self {
-        let path = database.with_file_name("journal.reserve");
+        let path = reserve_of(database);
         let kept = std::fs::metadata(&path).is_ok_and(|found| found.len() == bytes);
         let mut reserve = Self { path, bytes, state: if kept { State::Kept } else { State::Spent } };
         if !kept && allocate(&reserve.path, bytes).is_ok() {
@@ -67,6 +67,15 @@ impl Reserve {
             self.state = State::Kept;
         }
     }
+}
+
+/// Deletes the reserve beside a database that cannot be opened. False: there is none.
+pub(super) fn give_up(database: &Path) -> bool {
+    std::fs::remove_file(reserve_of(database)).is_ok()
+}
+
+fn reserve_of(database: &Path) -> PathBuf {
+    database.with_file_name("journal.reserve")
 }
 
 fn allocate(path: &Path, bytes: u64) -> std::io::Result<()> {

@@ -17,18 +17,25 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
 pub(super) const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
 /// `PRAGMA application_id`: "DPJL".
-const APPLICATION_ID: i64 = 0x4450_4a4c;
+pub(super) const APPLICATION_ID: i64 = 0x4450_4a4c;
 
-/// Opens the journal for writing, made or migrated if need be, and counts the start.
+/// Opens the journal for writing, made or migrated if need be, and counts the start. It was found sound, or nothing.
 pub(super) fn open(path: &Path) -> Result<(Connection, Epoch), OpenError> {
+    let (db, _) = make(path)?;
+    let epoch = count_start(&db).map_err(|source| OpenError::of(path, source))?;
+    sync_folder(path)?;
+    Ok((db, epoch))
+}
+
+/// The same, without counting a start: for a journal that is begun by hand.
+pub(super) fn make(path: &Path) -> Result<(Connection, Epoch), OpenError> {
     make_private(path)?;
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let sqlite = |source| OpenError::of(path, source);
     let mut db = Connection::open(path).map_err(sqlite)?;
     check_newer(&db, path)?;
     configure(&db).map_err(sqlite)?;
-    check_sound(&db, path)?;
     migrate(&mut db, path)?;
-    let epoch = count_start(&db).map_err(sqlite)?;
+    let epoch = read_epoch(&db).map_err(sqlite)?;
     sync_folder(path)?;
     Ok((db, epoch))
 }
@@ -64,7 +71,7 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
 
 /// Refuses what a newer agent wrote.
 pub(super) fn check_newer(db: &Connection, path: &Path) -> Result<(), OpenError> {
-    let found = version(db).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+    let found = version(db).map_err(|source| OpenError::of(path, source))?;
     if found > SCHEMA {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known: SCHEMA });
     }
@@ -75,22 +82,9 @@ fn version(db: &Connection) -> rusqlite::Result<u32> {
     db.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-fn check_sound(db: &Connection, path: &Path) -> Result<(), OpenError> {
-    let damaged = |why: String| OpenError::Damaged { path: path.to_owned(), why };
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-    let application: i64 = db.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(sqlite)?;
-    let tables: i64 =
-        db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;
-    if application != APPLICATION_ID && (application != 0 || tables != 0) {
-        return Err(damaged("it is a database of something else".into()));
-    }
-    let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
-    if check == "ok" { Ok(()) } else { Err(damaged(check)) }
-}
-
 /// Each step is one transaction with its `user_version`: a crash leaves the old schema or the new one.
 fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let sqlite = |source| OpenError::of(path, source);
     let from = version(db).map_err(sqlite)?;
     for (at, sql) in MIGRATIONS.iter().enumerate().skip(from as usize) {
         let step = || -> rusqlite::Result<()> {

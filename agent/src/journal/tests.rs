@@ -272,3 +272,4 @@ mod crash;
 mod damage;
 mod disk;
 mod retention;
+mod unusable;

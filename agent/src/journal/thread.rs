@@ -4,6 +4,9 @@
 //! A request that fails must leave nothing behind and take no other with it. Savepoints do that, and cost a fifth of the
 //! thread's time; requests seldom fail. So a group runs without them first, and once more with them when one of it failed.
 
+use std::cell::OnceCell;
+use std::time::Duration;
+
 use dewpoint_common::gather::Gather;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::ReportSeq;
@@ -19,6 +22,9 @@ use super::{Settings, schema};
 
 /// Requests that one fsync may carry. As many as the queue holds: whoever waits there waits for this one.
 pub(super) const GROUP: usize = 128;
+
+/// A probe writes when nothing was written for so long: an idle journal's disk may have turned read-only.
+const PROVE_EVERY: Duration = Duration::from_secs(30);
 
 /// What a request does to the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +140,10 @@ pub(super) struct Writer {
     pub(super) reserve: Reserve,
     pub(super) settings: Settings,
     pub(super) outlets: Outlets,
+    /// Damaged pages that a request met: new events are withheld from then on, until a person has looked.
+    pub(super) damage: OnceCell<Cause>,
+    /// Since boot.
+    pub(super) written_at: Duration,
 }
 
 /// What keeps the requests of a group apart.
@@ -180,7 +190,7 @@ impl Writer {
     }
 
     fn serve(&mut self, group: Vec<Box<dyn Job>>) {
-        let probe = self.is_withheld() && group.iter().any(|job| job.access() == Access::Probe);
+        let probe = group.iter().any(|job| job.access() == Access::Probe) && self.needs_proof();
         let (mut writes, reads): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|job| matches!(job.access(), Access::Write | Access::Admit));
         if probe || !writes.is_empty() {
@@ -195,9 +205,28 @@ impl Writer {
         }
         for mut job in reads {
             let mut nothing = Effects::default();
-            let _ = job.run(&mut tx(&self.db, &self.settings, &mut nothing));
+            let read = job.run(&mut tx(&self.db, &self.settings, &mut nothing));
+            if self.met_damage(read.as_ref().err()) {
+                self.note(&Ok(Effects::default()));
+            }
             job.settle(Ok(()));
         }
+    }
+
+    /// Whether it is news that the database is damaged.
+    fn met_damage(&self, error: Option<&JournalError>) -> bool {
+        let Some(error @ JournalError::Corrupt(_)) = error else { return false };
+        let news = self.damage.set(Cause::from(error.clone())).is_ok();
+        if news {
+            tracing::error!(%error, "the journal is damaged: new events are withheld, what runs goes on");
+        }
+        news
+    }
+
+    /// Whether it is to be seen if the disk takes a write.
+    fn needs_proof(&self) -> bool {
+        let quiet = self.settings.clock.since_boot().saturating_sub(self.written_at);
+        self.is_withheld() || quiet >= PROVE_EVERY
     }
 
     fn is_withheld(&self) -> bool {
@@ -211,6 +240,10 @@ impl Writer {
             tracing::error!("the journal's disk is full: its reserve is given up, new events are withheld");
             outcome = self.transact(jobs);
         }
+        if outcome.is_ok() {
+            self.written_at = self.settings.clock.since_boot();
+        }
+        self.met_damage(outcome.as_ref().err());
         self.note(&outcome);
         outcome
     }
@@ -236,13 +269,17 @@ impl Writer {
     fn in_transaction(&self, jobs: &mut [Box<dyn Job>], apart: Apart) -> Result<Effects, Stopped> {
         let mut effects = Effects::default();
         self.sql("BEGIN IMMEDIATE")?;
-        if self.is_withheld() {
+        if self.is_withheld() || jobs.is_empty() {
             schema::put(&self.db, "probe", &self.settings.clock.wall().0.to_string())
                 .map_err(JournalError::from)?;
         }
         for job in jobs {
             if job.access() == Access::Admit && !self.reserve.is_kept() {
                 job.fail(JournalError::Withheld(disk_full()));
+                continue;
+            }
+            if let Some(damage) = self.damage.get().filter(|_| job.access() == Access::Admit) {
+                job.fail(JournalError::Withheld(damage.clone()));
                 continue;
             }
             match apart {
@@ -263,6 +300,7 @@ impl Writer {
         let (told, report) = (effects.changes.len(), effects.report);
         self.sql("SAVEPOINT request")?;
         if let Err(error) = job.run(&mut tx(&self.db, &self.settings, effects)) {
+            self.met_damage(Some(&error));
             if let Stopped::Group(error) = self.stopped(error) {
                 return Err(error);
             }
@@ -285,6 +323,7 @@ impl Writer {
     /// Whether new events are withheld from now on.
     fn note(&self, outcome: &Result<Effects, JournalError>) {
         let why = match outcome {
+            _ if self.damage.get().is_some() => self.damage.get().cloned(),
             Ok(_) if self.reserve.is_kept() => None,
             Ok(_) | Err(JournalError::Full(_)) => Some(disk_full()),
             Err(error) => Some(Cause::from(error.clone())),

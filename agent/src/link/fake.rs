@@ -24,6 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::dial::Dial;
 use super::{Link, LinkState, Parts, Timing, backoff};
+use crate::config::Manner;
 use crate::journal::fixture::{Folder, body, id};
 use crate::journal::{Journal, Journaled};
 use crate::report::Inventory;
@@ -140,6 +141,35 @@ impl FakeSession {
         .await
     }
 
+    /// Says something to an agent that may have gone; whether it was there.
+    pub(super) async fn try_say(&self, message: to_agent::Message) -> bool {
+        soon(self.to.send(Ok(wire::ToAgent { message: Some(message) }))).await.is_ok()
+    }
+
+    /// Hello, or none: the agent has gone before.
+    pub(super) async fn maybe_hello(&mut self) -> Option<wire::Hello> {
+        match soon(self.from.next()).await {
+            Some(Ok(wire::FromAgent { message: Some(from_agent::Message::Hello(hello)) })) => Some(hello),
+            _ => None,
+        }
+    }
+
+    /// Hangs up, and reads on until the agent has gone: the highest seq that it acknowledged.
+    pub(super) async fn last_word(self) -> u64 {
+        let Self { mut from, to } = self;
+        drop(to);
+        let mut highest = 0;
+        let read = async {
+            while let Some(Ok(message)) = from.next().await {
+                if let Some(from_agent::Message::Accepted(accepted)) = message.message {
+                    highest = highest.max(accepted.seq);
+                }
+            }
+        };
+        soon(read).await;
+        highest
+    }
+
     /// Until the agent has gone, without having acknowledged anything.
     pub(super) async fn closed_without_accepting(mut self) {
         let end = async {
@@ -248,6 +278,15 @@ impl Host {
 
     /// On a journal that is there already; the folder is kept as long as the host.
     pub(super) fn on(folder: Folder, journal: Journal, room: usize) -> (Self, FakeCoordinator) {
+        Self::made(folder, journal, room, Manner::Acts)
+    }
+
+    /// Whose agent only observes.
+    pub(super) fn observing(folder: Folder, journal: Journal) -> (Self, FakeCoordinator) {
+        Self::made(folder, journal, 8, Manner::Observes)
+    }
+
+    fn made(folder: Folder, journal: Journal, room: usize, manner: Manner) -> (Self, FakeCoordinator) {
         let (dialled, incoming) = mpsc::channel(1);
         let (opened, sessions) = mpsc::channel(1);
         tokio::spawn(
@@ -263,6 +302,7 @@ impl Host {
             dial: Arc::new(FakeDial(dialled)),
             journal: journal.clone(),
             admitted,
+            manner,
             inventory: inventory.clone(),
             board: board.clone(),
             timing: quick(),

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::Parts;
 use super::session::{End, Session, Standing};
 use super::tell::ToldProgress;
+use crate::config::Manner;
 use crate::journal::{EventFilter, JournalError, Page};
 use crate::report;
 
@@ -72,13 +73,21 @@ pub(super) async fn gather(parts: Parts) -> Result<Box<Facts>, JournalError> {
 }
 
 async fn journal_facts(parts: &Parts) -> Result<(Option<Cause>, Vec<EventId>), JournalError> {
-    let withheld = match parts.journal.ping().await {
+    let mut withheld = match parts.journal.ping().await {
         Ok(()) => None,
         Err(JournalError::Closed) => return Err(JournalError::Closed),
         Err(error) => Some(Cause::from(error)),
     };
     let filter = EventFilter { unfinished: true, ..EventFilter::default() };
-    let unfinished = parts.journal.events(filter, Page { before: None, limit: RUNNING_MOST }).await?;
+    let unfinished = match parts.journal.events(filter, Page { before: None, limit: RUNNING_MOST }).await {
+        Ok(unfinished) => unfinished,
+        Err(JournalError::Closed) => return Err(JournalError::Closed),
+        // The thread answers: what it cannot read is told, rather than falling silent.
+        Err(error) => {
+            withheld.get_or_insert(Cause::from(error));
+            Vec::new()
+        }
+    };
     let running = unfinished.iter().filter(|event| event.begun_at.is_some()).map(|event| event.id).collect();
     Ok((withheld, running))
 }
@@ -132,6 +141,7 @@ impl Session<'_> {
             degraded: self.told.degraded.iter().cloned().map(Into::into).collect(),
             changed: changed.into_iter().map(report::state_to_wire).collect(),
             running_event_ids,
+            observe_only: self.link.parts.manner == Manner::Observes,
         };
         self.say(from_agent::Message::Heartbeat(heartbeat)).await
     }

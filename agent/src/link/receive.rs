@@ -60,7 +60,7 @@ impl Session<'_> {
                 Err(Cause::new(Reason::Internal, format!("delivery {seq} was new behind the journal's end"))
                     .into())
             }
-            Err(JournalError::Withheld(_) | JournalError::Full(_) | JournalError::Disk(_)) => Ok(()),
+            Err(error) if is_withheld(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -97,7 +97,7 @@ impl Session<'_> {
                 self.accepted = self.accepted.max(Some(seq));
                 Ok(())
             }
-            Err(JournalError::Withheld(_) | JournalError::Full(_) | JournalError::Disk(_)) => {
+            Err(error) if is_withheld(&error) => {
                 self.pending.rewind(seq);
                 self.withheld = true;
                 Ok(())
@@ -156,6 +156,14 @@ impl Session<'_> {
                 .into()
         })
     }
+}
+
+/// Nothing was written, and it may be tried again: the disk is to blame, not the delivery.
+fn is_withheld(error: &JournalError) -> bool {
+    matches!(
+        error,
+        JournalError::Withheld(_) | JournalError::Full(_) | JournalError::Disk(_) | JournalError::Corrupt(_)
+    )
 }
 
 fn note(seq: Seq, admission: &Admission) {

@@ -18,6 +18,7 @@ use tonic::{Status, Streaming};
 use super::heartbeat::{Facts, Told};
 use super::pending::Pending;
 use super::{Link, Phase};
+use crate::config::Manner;
 use crate::journal::{Admission, JournalError, Journaled, Tail};
 use crate::storage::ImageServer;
 
@@ -197,6 +198,7 @@ fn hello(link: &Link, tail: &Tail) -> wire::Hello {
         last_report_seq: tail.last_report.0,
         agent_version: env!("CARGO_PKG_VERSION").into(),
         hostname: link.parts.hostname.clone(),
+        observe_only: link.parts.manner == Manner::Observes,
     }
 }
 

@@ -8,8 +8,8 @@ use dewpoint_proto::ids::{EventId, VmId};
 /// The Dewpoint agent: builds and looks after the VMs of this hypervisor.
 ///
 /// `run` is the daemon. The other commands are for debugging on the spot; those that read work whether the daemon is
-/// up or down. Exit status: 0 done, 1 failed, 2 usage, 3 the daemon or libvirt is not reachable, 4 refused, 78 bad
-/// configuration.
+/// up or down. Exit status: 0 done, 1 failed, 2 usage, 3 the daemon or libvirt is not reachable, 4 refused, 65 the
+/// journal cannot be used as it is, 78 bad configuration.
 #[derive(Debug, Parser)]
 #[command(name = "dewpoint-agent", version, max_term_width = 80, subcommand_required = true)]
 pub struct Cli {
@@ -44,6 +44,9 @@ pub enum Command {
     CheckConfig,
     /// Print this host's id.
     HostId,
+    /// Look whether the journal can be used, or begin a new one.
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Print the completion script of a shell.
     #[command(hide = true)]
     Completion {
@@ -91,6 +94,29 @@ pub enum EventCommand {
         /// The event's id.
         id: EventId,
     },
+}
+
+/// What to do with the journal.
+#[derive(Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Check every page and index, and name events that this version cannot go on with. Changes nothing.
+    Check,
+    /// Set a journal aside that cannot be used, and begin a new one. Deletes nothing; touches no VM.
+    ///
+    /// The agent must be stopped. What can still be read of the VMs is taken over, and those that bear this host's
+    /// marks are found when the agent starts. The coordinator finds the host diverged, and a person reconciles it.
+    New(NewArgs),
+}
+
+/// How a new journal is begun.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// Why, for the receipt.
+    #[arg(long)]
+    pub reason: String,
+    /// Also when the old one is sound: its unfinished events are lost to this host.
+    #[arg(long)]
+    pub although_sound: bool,
 }
 
 /// What is submitted.

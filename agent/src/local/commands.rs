@@ -1,6 +1,7 @@
 //! The commands, one file for each that has more than a few lines.
 
 mod events;
+mod journal;
 mod status;
 mod submit;
 mod vms;
@@ -10,6 +11,8 @@ use std::path::Path;
 use clap::CommandFactory;
 use dewpoint_proto::cause::{Cause, Reason};
 use serde_json::json;
+
+pub use journal::expects;
 
 use super::cli::{Cli, Command, EventCommand};
 use super::print::{self, Form};
@@ -40,15 +43,22 @@ async fn with_config(command: Command, config: &Config, form: Form) -> Result<()
         Command::Event(EventCommand::Show { id }) => events::show(&reader(config)?, id, form),
         Command::Submit(args) => submit::submit(config, &args, form).await,
         Command::HostId => host_id(config, form),
+        Command::Journal(command) => journal::carry_out(command, config, form),
         Command::Run(_) | Command::Completion { .. } | Command::Man { .. } | Command::CheckConfig => {
             Err(Cause::new(Reason::Internal, "this command is carried out elsewhere"))
         }
     }
 }
 
+/// `EX_DATAERR` of sysexits.h: the journal cannot be used as it is. The unit does not restart on it.
+pub const UNUSABLE_JOURNAL: u8 = 65;
+
 /// The exit status that a cause becomes.
 #[must_use]
 pub fn exit_status(cause: &Cause) -> u8 {
+    if matches!(cause.reason, Reason::JournalDamaged | Reason::JournalNewer) {
+        return UNUSABLE_JOURNAL;
+    }
     match cause.reason.code() {
         tonic::Code::Unavailable => 3,
         tonic::Code::InvalidArgument

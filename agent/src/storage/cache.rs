@@ -16,6 +16,7 @@ use super::files::{Files, Inner};
 use super::inspect::{check_size, inspect};
 use super::layout::part_of;
 use super::part::Part;
+use super::space::Place;
 use super::{ImageServer, JobProgress, Seen};
 
 /// How often those who share a download look at its progress.
@@ -38,6 +39,11 @@ impl Downloads {
         // The lock is also held by a blocking thread whose caller has gone away.
         downloads.retain(|_, it| Arc::strong_count(it) > 1 || Arc::strong_count(&it.lock) > 1);
         Arc::clone(downloads.entry(digest).or_default())
+    }
+
+    /// Waits for an image's turn.
+    pub(super) async fn turn(&self, digest: ImageDigest) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.of(digest).lock).lock_owned().await
     }
 
     /// The turn of an image that nobody fetches now; whoever wants to, waits for it.
@@ -80,6 +86,7 @@ impl Files {
         progress: &JobProgress,
     ) -> Result<(), Cause> {
         let download = self.inner.downloads.of(image.digest);
+        let _using = self.inner.in_use.using(image.digest);
         let before = download.failures();
         let lock = Arc::clone(&download.lock);
         let turn = mirrored(&download.progress, progress, lock.lock_owned()).await;
@@ -105,7 +112,8 @@ impl Files {
             return Ok(());
         }
         let part = Part::open(self, image, turn, progress).await?;
-        self.make_room(image.size_bytes.saturating_sub(part.length()), "the image").await?;
+        self.keep_image_budget(image.size_bytes).await?;
+        self.make_room(Place::Images, image.size_bytes.saturating_sub(part.length()), "the image").await?;
         self.fill(&part, image, from, progress).await?;
         self.accept(&part, image).await
     }
@@ -200,6 +208,7 @@ impl Inner {
             return Ok(false);
         }
         check_size(&self.image_shape(image.digest)?, image)?;
+        self.note_use(image.digest);
         Ok(true)
     }
 }

@@ -13,6 +13,7 @@ use super::durable::{DISK_MODE, IMAGE_MODE, is_file, open};
 use super::failure::OrFailed;
 use super::files::{Files, Inner};
 use super::layout::{Made, PART, base_name, part_of};
+use super::space::Place;
 use super::{BackingFile, DiskFormat, DiskPaths, JobProgress, NewDisk};
 
 /// What an empty overlay takes, generously.
@@ -20,6 +21,7 @@ const OVERLAY_BYTES: u64 = 4 * MIB;
 
 impl Files {
     pub(super) async fn make(&self, disk: &NewDisk, progress: &JobProgress) -> Result<(), Cause> {
+        let _using = self.inner.in_use.using(disk.image);
         let turn = self.lock(disk.vm).await;
         let wanted = disk.clone();
         let Some(shape) = self.short(move |inner| inner.prepare(&wanted)).await? else {
@@ -42,12 +44,12 @@ impl Files {
     }
 
     async fn overlay(&self, disk: &NewDisk, shape: Shape) -> Result<(), Cause> {
-        self.make_room(OVERLAY_BYTES, "the disk").await?;
+        self.make_room(Place::Disks, OVERLAY_BYTES, "the disk").await?;
         let linking = disk.clone();
         let linked = self.short(move |inner| inner.link_base(linking.vm, linking.image)).await?;
         if !linked {
             let copying = disk.clone();
-            self.make_room(self.allocated(disk.image).await?, "the disk's base").await?;
+            self.make_room(Place::Disks, self.allocated(disk.image).await?, "the disk's base").await?;
             self.blocking(move |inner| inner.copy_base(copying.vm, copying.image)).await?;
         }
         let making = disk.clone();
@@ -71,7 +73,7 @@ impl Files {
             DiskFormat::Qcow2 => self.allocated(disk.image).await?,
             DiskFormat::Raw => self.inner.qemu_img.measure(&image, shape.format).await?,
         };
-        self.make_room(need, "the disk").await?;
+        self.make_room(Place::Disks, need, "the disk").await?;
         let making = part.to_owned();
         self.short(move |inner| inner.create_part(&making)).await?;
         match shape.format {
@@ -158,6 +160,7 @@ impl Inner {
         if is_file(&path).or_failed("look for the disk", &path)? {
             return Ok(None);
         }
+        self.note_use(disk.image);
         if !self.is_cached(disk.image)? {
             return Err(Cause::new(Reason::ImageUnavailable, format!("{} is not in the cache", disk.image))
                 .advise("fetch it first"));
@@ -222,7 +225,7 @@ impl Inner {
 }
 
 /// Another file system, or as many links as a file can have.
-fn may_copy(error: &std::io::Error) -> bool {
+pub(super) fn may_copy(error: &std::io::Error) -> bool {
     use nix::libc::{EMLINK, EPERM, EXDEV};
     matches!(error.raw_os_error(), Some(EXDEV | EMLINK | EPERM))
 }

@@ -16,14 +16,22 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 
 /// A file operation that failed: `doing` completes "could not ...".
 pub(super) fn failed(doing: impl Display, path: &Path, error: &io::Error) -> Cause {
-    let cause = if is_full(error) {
-        disk_full(format!("could not {doing}: {error}"))
-    } else {
-        Cause::new(Reason::StorageError, format!("could not {doing}: {error}"))
-            .advise("look at the path with `ls -la` and at the kernel's log for disk errors; then retry")
+    let text = format!("could not {doing}: {error}");
+    let cause = match error.raw_os_error() {
+        _ if is_full(error) => disk_full(text),
+        Some(libc::EROFS) => Cause::new(Reason::StorageError, text).advise(READ_ONLY),
+        Some(libc::EIO) => Cause::new(Reason::StorageError, text).advise(
+            "the disk fails: see the kernel's log (`journalctl -k`), and move the host's VMs away if it goes on",
+        ),
+        _ => Cause::new(Reason::StorageError, text)
+            .advise("look at the path with `ls -la` and at the kernel's log for disk errors; then retry"),
     };
     cause.with("path", path.display())
 }
+
+/// The way out for a file system that lets nobody write.
+pub(super) const READ_ONLY: &str = "the file system is read-only, perhaps after an error: see the kernel's log \
+                                    (`journalctl -k`), check it, and mount it writable; the agent goes on by itself";
 
 /// No room on the disk.
 pub(super) fn disk_full(text: String) -> Cause {

@@ -209,6 +209,10 @@ impl<S: Storage> Storage for Faulty<S> {
     async fn space(&self) -> Result<Space, Cause> {
         self.through(Op::Space, self.inner.space()).await
     }
+
+    async fn degraded(&self) -> Vec<Cause> {
+        self.inner.degraded().await
+    }
 }
 
 #[cfg(test)]

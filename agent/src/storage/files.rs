@@ -5,7 +5,7 @@
 //! folder, or an image, goes one at a time for that VM or image, even when an earlier caller has gone away.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use nix::unistd::{Gid, Group};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::time::timeout;
 
+use super::budget::InUse;
 use super::cache::Downloads;
 use super::durable::{Durable, PASSAGE_MODE, Witness};
 use super::failure::{OrFailed, failed};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub recycle_for: Duration,
     /// How much the recycle folder may take; the budget wins over the time.
     pub recycle_bytes: u64,
+    /// How much images that nobody uses may take of the cache.
+    pub image_bytes: u64,
     /// What is left free for the journal and for the host.
     pub reserve_bytes: u64,
     /// `qemu-img`.
@@ -63,6 +66,7 @@ impl Settings {
             group: "libvirt-qemu".into(),
             recycle_for: Duration::from_secs(72 * 3600),
             recycle_bytes: 100 * dewpoint_proto::limits::GIB,
+            image_bytes: 100 * dewpoint_proto::limits::GIB,
             reserve_bytes: 2 * dewpoint_proto::limits::GIB,
             qemu_img: "/usr/bin/qemu-img".into(),
             stall: Duration::from_secs(30),
@@ -83,6 +87,9 @@ pub(super) struct Inner {
     pub(super) qemu_img: QemuImg,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) downloads: Downloads,
+    pub(super) in_use: InUse,
+    /// Everything that deletes images, or begins to use one.
+    pub(super) images: Mutex<()>,
     /// Everything that changes the recycle folder, or counts what is in it in order to.
     pub(super) recycle: Mutex<()>,
     vms: Locks<VmId>,
@@ -113,7 +120,19 @@ impl Files {
         for folder in [layout.images(), layout.vms(), layout.recycle(), layout.quarantine()] {
             durable.make_dir(&folder, PASSAGE_MODE).or_failed("make a folder", &folder)?;
         }
-        Ok(Self {
+        Ok(Self::with(settings, layout, durable, clock))
+    }
+
+    /// For an agent that only observes: nothing is made, and nothing but looking may be asked of it.
+    #[must_use]
+    pub fn observing(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        let layout = Layout { root: settings.data.clone() };
+        let durable = Durable::new(layout.root.clone(), None, None);
+        Self::with(settings, layout, durable, clock)
+    }
+
+    fn with(settings: Settings, layout: Layout, durable: Durable, clock: Arc<dyn Clock>) -> Self {
+        Self {
             inner: Arc::new(Inner {
                 qemu_img: QemuImg { program: settings.qemu_img.clone() },
                 settings,
@@ -121,11 +140,13 @@ impl Files {
                 durable,
                 clock,
                 downloads: Downloads::default(),
+                in_use: InUse::default(),
+                images: Mutex::new(()),
                 recycle: Mutex::new(()),
                 vms: Locks::default(),
                 places: Arc::new(Semaphore::new(BLOCKING)),
             }),
-        })
+        }
     }
 
     /// One at a time for a VM. The guard goes into the blocking work, so that a caller who gave up does not let the
@@ -179,11 +200,10 @@ fn group(settings: &Settings) -> Option<Gid> {
 }
 
 impl Inner {
-    /// Size and free bytes, as an unprivileged writer sees them.
-    pub(super) fn statvfs(&self) -> Result<(u64, u64), Cause> {
-        let root = &self.layout.root;
-        let stat = nix::sys::statvfs::statvfs(root)
-            .map_err(|error| failed("ask for the free space of the data folder", root, &error.into()))?;
+    /// Size and free bytes of a folder's file system, as an unprivileged writer sees them.
+    pub(super) fn statvfs(&self, folder: &Path) -> Result<(u64, u64), Cause> {
+        let stat = nix::sys::statvfs::statvfs(folder)
+            .map_err(|error| failed("ask for the free space of the data folder", folder, &error.into()))?;
         let unit = stat.fragment_size();
         Ok((stat.blocks() * unit, stat.blocks_available() * unit))
     }
@@ -280,11 +300,16 @@ impl Storage for Files {
     }
 
     async fn upload(&self, image: &ImageRef, to: &ImageServer, progress: &JobProgress) -> Result<(), Cause> {
+        let _using = self.inner.in_use.using(image.digest);
         self.check_cached(image).await?;
         self.put(image, to, progress).await
     }
 
     async fn space(&self) -> Result<Space, Cause> {
         self.measure_space().await
+    }
+
+    async fn degraded(&self) -> Vec<Cause> {
+        self.trouble().await
     }
 }

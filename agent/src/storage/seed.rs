@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::durable::{READ_MODE, is_file};
 use super::failure::OrFailed;
 use super::files::Files;
+use super::space::Place;
 
 /// What cloud-init is told when the caller says nothing: no warning about a missing header.
 const NO_USER_DATA: &[u8] = b"#cloud-config\n{}\n";
@@ -23,7 +24,7 @@ const NO_USER_DATA: &[u8] = b"#cloud-config\n{}\n";
 impl Files {
     pub(super) async fn seed(&self, vm: VmId, event: EventId, spec: &VmSpec) -> Result<(), Cause> {
         let bytes = build(vm, spec);
-        self.make_room(bytes.len() as u64, "the seed").await?;
+        self.make_room(Place::Disks, bytes.len() as u64, "the seed").await?;
         let turn = self.lock(vm).await;
         self.short(move |inner| {
             let _turn = turn;

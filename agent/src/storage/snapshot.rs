@@ -4,7 +4,7 @@
 //! VM is off; sealed, it becomes `<event>.snapshot`; adopted, it has a second name in the image cache.
 
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dewpoint_common::image;
 use dewpoint_common::image::qcow2::{Header, Unreadable};
@@ -13,13 +13,14 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{ImageDigest, ImageRef};
 use sha2::{Digest, Sha256};
 
-use super::copy::Stop;
+use super::copy::{Stop, copy_sparse};
+use super::disk::may_copy;
 use super::durable::{DISK_MODE, IMAGE_MODE, is_file, open};
 use super::failure::{OrFailed, failed, refused};
 use super::files::{Files, Inner};
 use super::layout::{Made, PART, base_name, part_of};
 use super::part::STEP;
-use super::space::allocated;
+use super::space::{Place, allocated};
 use super::{DiskFormat, JobProgress};
 
 /// What the tables of a snapshot may take beside its data.
@@ -72,7 +73,7 @@ impl Files {
     /// Room, and an empty `.part`; the virtual size that it is to have.
     async fn begin_snapshot(&self, vm: VmId, event: EventId, disk: EventId) -> Result<u64, Cause> {
         let (need, size) = self.short(move |inner| inner.snapshot_need(vm, disk)).await?;
-        self.make_room(need, "the snapshot").await?;
+        self.make_room(Place::Disks, need, "the snapshot").await?;
         self.short(move |inner| inner.create_part(&part_of(&inner.layout.snapshot(vm, event)))).await?;
         Ok(size)
     }
@@ -119,10 +120,28 @@ impl Files {
         let path = self.inner.layout.snapshot(vm, event);
         let (stop, progress) = (Stop::default(), progress.clone());
         let _stop_when_dropped = stop.clone().on_drop();
+        let (image, linked) = self
+            .blocking(move |inner| {
+                let image = hash(&path, &progress, &stop)?;
+                let linked = inner.link_image(&path, &image)?;
+                Ok((image, linked))
+            })
+            .await?;
+        if !linked {
+            self.copy_into_cache(vm, event, &image).await?;
+        }
+        Ok(image)
+    }
+
+    /// Where the cache is on another file system.
+    async fn copy_into_cache(&self, vm: VmId, event: EventId, image: &ImageRef) -> Result<(), Cause> {
+        let _using = self.inner.in_use.using(image.digest);
+        let turn = self.inner.downloads.turn(image.digest).await;
+        self.make_room(Place::Images, image.size_bytes, "the snapshot's image").await?;
+        let digest = image.digest;
         self.blocking(move |inner| {
-            let image = hash(&path, &progress, &stop)?;
-            inner.link_image(&path, &image)?;
-            Ok(image)
+            let _turn = turn;
+            inner.copy_image(&inner.layout.snapshot(vm, event), digest)
         })
         .await
     }
@@ -145,18 +164,32 @@ impl Inner {
         Ok((need.min(header.virtual_size) + TABLES, header.virtual_size))
     }
 
-    fn link_image(&self, snapshot: &std::path::Path, image: &ImageRef) -> Result<(), Cause> {
+    /// False: the cache is on another file system, and the image must be copied.
+    fn link_image(&self, snapshot: &Path, image: &ImageRef) -> Result<bool, Cause> {
         let path = self.layout.image(image.digest);
         let linked = match self.durable.link(snapshot, &path) {
+            Err(error) if may_copy(&error) => return Ok(false),
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
             _ => self.durable.sync_dir(&self.layout.images()),
         };
-        linked.or_failed("take the snapshot into the image cache", &path)
+        linked.or_failed("take the snapshot into the image cache", &path).map(|()| true)
+    }
+
+    fn copy_image(&self, snapshot: &Path, digest: ImageDigest) -> Result<(), Cause> {
+        if self.is_cached(digest)? {
+            return Ok(());
+        }
+        let (path, part) = (self.layout.image(digest), self.layout.image_part(digest));
+        self.create_part(&part)?;
+        copy_sparse(snapshot, &part, &JobProgress::default(), &Stop::default())
+            .and_then(|()| self.durable.sync_path(&part, IMAGE_MODE))
+            .and_then(|()| self.durable.take_name(&part, &path))
+            .or_failed("copy the snapshot into the image cache", &path)
     }
 }
 
 /// A quick look before the thorough one: a cut-off or dependent file is told in our words.
-fn check_alone(part: &std::path::Path) -> Result<(), Cause> {
+fn check_alone(part: &Path) -> Result<(), Cause> {
     let found = image::inspect(&open(part).or_failed("open the snapshot", part)?)?;
     if found.format == DiskFormat::Qcow2 {
         Ok(())
@@ -169,11 +202,11 @@ fn check_alone(part: &std::path::Path) -> Result<(), Cause> {
 ///
 /// # Errors
 /// `IMAGE_REFUSED`, `STORAGE_ERROR`.
-pub fn describe_image(path: &std::path::Path) -> Result<ImageRef, Cause> {
+pub fn describe_image(path: &Path) -> Result<ImageRef, Cause> {
     hash(path, &JobProgress::default(), &Stop::default())
 }
 
-fn hash(path: &std::path::Path, progress: &JobProgress, stop: &Stop) -> Result<ImageRef, Cause> {
+fn hash(path: &Path, progress: &JobProgress, stop: &Stop) -> Result<ImageRef, Cause> {
     let file = open(path).or_failed("open the snapshot", path)?;
     let size = file.metadata().or_failed("look at the snapshot", path)?.len();
     let mut hasher = Sha256::new();

@@ -1,6 +1,9 @@
 //! The storage on temporary folders, with the real `qemu-img`.
 
+mod budget;
 mod create;
+mod disk_faults;
+mod elsewhere;
 mod fetch;
 mod full_disk;
 mod hostile;

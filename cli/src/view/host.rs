@@ -19,6 +19,7 @@ pub(crate) struct HostView {
     cordon_reason: Option<String>,
     held: bool,
     hold_reason: Option<String>,
+    observe_only: bool,
     cpus: u32,
     memory_bytes: u64,
     memory_available_bytes: u64,
@@ -47,6 +48,7 @@ impl From<&Host> for HostView {
             cordon_reason: filled(&host.cordon_reason),
             held: host.held,
             hold_reason: filled(&host.hold_reason),
+            observe_only: host.observe_only,
             cpus: host.cpus,
             memory_bytes: host.memory_bytes,
             memory_available_bytes: host.memory_available_bytes,
@@ -67,10 +69,15 @@ impl From<&Host> for HostView {
     }
 }
 
-/// `alive,cordoned,held`.
+/// Of a host whose agent touches nothing.
+const OBSERVES: &str = "observe-only: it reports, and takes nothing until its agent.toml says otherwise";
+
+/// `alive,cordoned,held,observe-only`.
 fn state(host: &Host) -> String {
     let mut state = host.liveness.clone();
-    for (is, word) in [(host.cordoned, ",cordoned"), (host.held, ",held")] {
+    for (is, word) in
+        [(host.cordoned, ",cordoned"), (host.held, ",held"), (host.observe_only, ",observe-only")]
+    {
         if is {
             state.push_str(word);
         }
@@ -139,6 +146,7 @@ pub(crate) fn show(host: &Host, now: Millis, paint: Paint) -> String {
         ("id", host.host_id.clone()),
         ("cordoned", host.cordon_reason.clone()),
         ("held", host.hold_reason.clone()),
+        ("mode", if host.observe_only { OBSERVES.to_owned() } else { String::new() }),
         ("heartbeat", seen),
         ("agent", host.agent_version.clone()),
         ("VMs", host.vms.to_string()),

@@ -103,7 +103,7 @@ impl Api {
     }
 
     fn host_to_wire(&self, host: HostStatus, of_all: &FleetRecord) -> fleet::Host {
-        let HostStatus { record, liveness } = host;
+        let HostStatus { record, liveness, observe_only } = host;
         // The fleet's hold holds this host as well.
         let held = self.events.held(record.id);
         let capacity = record.capacity.unwrap_or_default();
@@ -131,6 +131,7 @@ impl Api {
             hold_reason: held.unwrap_or_default(),
             memory_available_bytes: capacity.memory_available_bytes,
             recovering: of_all.recovering.clone().map(Into::into),
+            observe_only,
         }
     }
 }

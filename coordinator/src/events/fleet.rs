@@ -106,11 +106,19 @@ impl Fleet {
             live.facts.capacity = Some(capacity.clone());
         }
         live.facts.degraded.clone_from(&facts.degraded);
+        view.observe_only = heartbeat.observe_only;
         view.degraded = facts.degraded.first().map(|cause| cause.reason.to_string());
         if matters {
             live.facts_stored_at = Some(now);
         }
         Some(if matters { Kept::Store } else { Kept::InMemory })
+    }
+
+    /// As the host's Hello says, before its first heartbeat.
+    pub(super) fn observes(&mut self, host: HostId, observe_only: bool) {
+        if let Some(&place) = self.places.get(&host) {
+            self.views[place].observe_only = observe_only;
+        }
     }
 
     pub(super) fn last_heartbeat(&self, host: HostId) -> Option<Millis> {
@@ -198,6 +206,7 @@ fn new_view(record: &HostRecord) -> HostView {
         last_heartbeat: record.last_heartbeat,
         cordoned: false,
         held: false,
+        observe_only: false,
         diverged: false,
         degraded: record.degraded.first().map(|cause| cause.reason.to_string()),
         capacity: record.capacity.clone(),

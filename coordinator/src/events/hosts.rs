@@ -32,6 +32,11 @@ impl Events {
         Ok(claim)
     }
 
+    /// Notes whether the host only observes, as its Hello says; heartbeats say it again. After [`Events::claim_host`].
+    pub fn host_observes(&self, host: HostId, observe_only: bool) {
+        self.inner.fleet_mut().observes(host, observe_only);
+    }
+
     /// Entries of a host's queue after `after`, at most `limit`, in order without gaps. Empty for a held host or fleet.
     ///
     /// # Errors

@@ -129,10 +129,14 @@ impl Inner {
     }
 
     pub(super) fn status(&self, mut record: HostRecord) -> HostStatus {
-        self.fleet().freshen(&mut record);
+        let observe_only = {
+            let fleet = self.fleet();
+            fleet.freshen(&mut record);
+            fleet.view(record.id).is_some_and(|view| view.observe_only)
+        };
         let heard = Liveness::of(record.last_heartbeat, self.now(), self.rules.liveness);
         let liveness = if record.diverged.is_some() { Liveness::Diverged } else { heard };
-        HostStatus { record, liveness }
+        HostStatus { record, liveness, observe_only }
     }
 
     /// Reads every host's row into the view.

@@ -73,7 +73,8 @@ impl TryFrom<agent::Capacity> for HostCapacity {
             disk_bytes: counter(capacity.disk_bytes)?,
             disk_free_bytes: counter(capacity.disk_free_bytes)?,
             cpu_arch: printable(capacity.cpu_arch, 32),
-            bridges: bridges.into_iter().map(InterfaceName::try_from).collect::<Result<_, _>>()?,
+            // A bridge of a name that no event can give is no reason not to hear the host.
+            bridges: bridges.into_iter().filter_map(|name| InterfaceName::try_from(name).ok()).collect(),
         })
     }
 }
@@ -88,7 +89,7 @@ impl TryFrom<agent::Heartbeat> for HostHeartbeat {
         };
         let changed = heartbeat.changed.into_iter().map(VmState::try_from).collect::<Result<_, _>>()?;
         let running = heartbeat.running_event_ids.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
-        Ok(Self { facts, changed, running })
+        Ok(Self { facts, changed, running, observe_only: heartbeat.observe_only })
     }
 }
 

@@ -94,7 +94,7 @@ async fn open(
     inbound: &mut Streaming<wire::FromAgent>,
     outbound: &Outbound,
 ) -> Result<Session, End> {
-    let hello = hello(inbound).await?;
+    let (hello, observe_only) = hello(inbound).await?;
     let (host, start_count) = (hello.host, hello.start_count);
     let place = shared.sessions.enter(host).await.inspect_err(|_| shared.metrics.clashes.one())?;
     let hostname = hello.hostname.clone();
@@ -119,6 +119,7 @@ async fn open(
             (term, Seq(0), Log::Diverged)
         }
     };
+    shared.events.host_observes(host, observe_only);
     shared.metrics.sessions.one();
     tracing::info!(host_id = %host, %hostname, %term, session = %place.handle.id, ?log, "a host is connected");
     Ok(Session {
@@ -134,10 +135,12 @@ async fn open(
     })
 }
 
-async fn hello(inbound: &mut Streaming<wire::FromAgent>) -> Result<Hello, End> {
+/// Also whether the agent only observes.
+async fn hello(inbound: &mut Streaming<wire::FromAgent>) -> Result<(Hello, bool), End> {
     match inbound.message().await {
         Ok(Some(wire::FromAgent { message: Some(from_agent::Message::Hello(hello)) })) => {
-            Ok(Hello::try_from(hello)?)
+            let observe_only = hello.observe_only;
+            Ok((Hello::try_from(hello)?, observe_only))
         }
         Ok(Some(_)) => Err(Cause::new(Reason::Invalid, "the first message was no Hello")
             .advise("send Hello first")

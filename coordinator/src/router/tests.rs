@@ -348,6 +348,30 @@ async fn a_hold_of_the_fleet_survives_a_restart_and_stops_what_was_queued() {
 }
 
 #[tokio::test]
+async fn a_host_that_only_observes_is_shown_and_gets_nothing() {
+    let coordinator = Coordinator::start().await;
+    coordinator.image("tiny").await;
+    let agent = Agent { observe_only: true, ..Agent::new() };
+    let mut link = agent.dial(&coordinator).await;
+    let Message::Welcome(_) = link.next().await else { panic!("no welcome") };
+    coordinator.wait_for_host(&agent, |host| host.observe_only).await;
+    link.observes(8).await;
+    coordinator.wait_for_host(&agent, |host| host.observe_only && host.cpus > 0).await;
+    let host_id = agent.host.to_string();
+    for only in ["", &host_id] {
+        let request = fleet::CreateVmRequest { host_id: only.to_owned(), ..create_request("web") };
+        let refused = crate::testing::cause(coordinator.vms().create_vm(request).await);
+        assert_eq!(refused.reason, Reason::NoCapacity);
+        assert!(refused.text.contains("observe"), "{refused:?}");
+    }
+    // Told otherwise, it is a host like any other.
+    link.heartbeat(8).await;
+    coordinator.wait_for_host(&agent, |host| !host.observe_only).await;
+    coordinator.create("web").await;
+    link.deliver().await;
+}
+
+#[tokio::test]
 async fn vm_states_come_up_with_heartbeats_and_inventories() {
     let coordinator = Coordinator::start().await;
     coordinator.image("tiny").await;

@@ -6,6 +6,7 @@ mod cordon;
 mod count;
 mod disk;
 mod memory;
+mod observe_only;
 mod only_host;
 mod trouble;
 mod vcpus;
@@ -23,8 +24,9 @@ pub(super) struct Filter {
 }
 
 /// All of them.
-pub(super) const ALL: [Filter; 9] = [
+pub(super) const ALL: [Filter; 10] = [
     only_host::FILTER,
+    observe_only::FILTER,
     alive::FILTER,
     trouble::FILTER,
     cordon::FILTER,

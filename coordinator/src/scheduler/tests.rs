@@ -13,6 +13,7 @@ fn host(n: u128) -> HostView {
         last_heartbeat: Some(NOW),
         cordoned: false,
         held: false,
+        observe_only: false,
         diverged: false,
         degraded: None,
         capacity: Some(HostCapacity {
@@ -58,10 +59,11 @@ fn capacity(host: &mut HostView) -> &mut HostCapacity {
 /// Each rule turns away what it is there for, and is named.
 #[test]
 fn each_filter_turns_away_and_says_why() {
-    let table: [(&str, HostView); 13] = [
+    let table: [(&str, HostView); 14] = [
         ("alive", with(|h| h.last_heartbeat = Some(Millis(NOW.0 - 16_000)))),
         ("alive", with(|h| h.last_heartbeat = None)),
         ("alive", with(|h| h.capacity = None)),
+        ("observe_only", with(|h| h.observe_only = true)),
         ("trouble", with(|h| h.diverged = true)),
         ("trouble", with(|h| h.held = true)),
         ("trouble", with(|h| h.degraded = Some("DISK_FULL".into()))),

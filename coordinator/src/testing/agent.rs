@@ -27,6 +27,7 @@ pub(crate) struct Agent {
     pub(crate) last_seq: u64,
     pub(crate) last_seq_event: String,
     pub(crate) last_report: u64,
+    pub(crate) observe_only: bool,
 }
 
 /// One live session.
@@ -45,6 +46,7 @@ impl Agent {
             last_seq: 0,
             last_seq_event: String::new(),
             last_report: 0,
+            observe_only: false,
         }
     }
 
@@ -65,6 +67,7 @@ impl Agent {
             last_report_seq: self.last_report,
             agent_version: "0.1.0".into(),
             hostname: format!("host-{}", &self.host.to_string()[24..]),
+            observe_only: self.observe_only,
         }))
         .await;
         link
@@ -180,21 +183,13 @@ impl Link {
     }
 
     pub(crate) async fn heartbeat(&mut self, window: u32) {
-        self.send(from_agent::Message::Heartbeat(wire::Heartbeat {
-            count: 1,
-            window,
-            capacity: Some(wire::Capacity {
-                cpus: 16,
-                memory_bytes: 64 << 30,
-                memory_available_bytes: 60 << 30,
-                disk_bytes: 1 << 40,
-                disk_free_bytes: 1 << 40,
-                cpu_arch: "x86_64".into(),
-                bridges: vec!["br0".into()],
-            }),
-            ..Default::default()
-        }))
-        .await;
+        self.send(from_agent::Message::Heartbeat(heartbeat(window))).await;
+    }
+
+    /// A heartbeat of a host that only observes.
+    pub(crate) async fn observes(&mut self, window: u32) {
+        let told = wire::Heartbeat { observe_only: true, ..heartbeat(window) };
+        self.send(from_agent::Message::Heartbeat(told)).await;
     }
 
     /// The next message that is no ping; pings are answered.
@@ -246,10 +241,36 @@ impl Link {
         .expect("the session did not end")
     }
 
+    /// Says no more, and reads on until the coordinator has taken all of it and ends the session.
+    pub(crate) async fn hang_up(self) {
+        let Self { sender, mut inbound, .. } = self;
+        drop(sender);
+        let read = async { while let Ok(Some(_)) = inbound.message().await {} };
+        timeout(BOUND, read).await.expect("the session did not end");
+    }
+
     /// Nothing but pings comes for a while: a delivery on loopback would be here in a millisecond.
     pub(crate) async fn is_quiet(&mut self) {
         let quiet = timeout(std::time::Duration::from_millis(200), self.take()).await;
         assert!(quiet.is_err(), "{quiet:?} came");
+    }
+}
+
+/// Of a host with room.
+fn heartbeat(window: u32) -> wire::Heartbeat {
+    wire::Heartbeat {
+        count: 1,
+        window,
+        capacity: Some(wire::Capacity {
+            cpus: 16,
+            memory_bytes: 64 << 30,
+            memory_available_bytes: 60 << 30,
+            disk_bytes: 1 << 40,
+            disk_free_bytes: 1 << 40,
+            cpu_arch: "x86_64".into(),
+            bridges: vec!["br0".into(), "a name that no event can give".into()],
+        }),
+        ..Default::default()
     }
 }
 

@@ -88,7 +88,7 @@ async fn a_newer_schema_stops_the_start_and_is_left_as_it_is() {
     assert!(Reader::open(&folder.db()).is_err());
     assert_eq!(std::fs::read(folder.db()).unwrap(), before);
     let cause = Cause::from(error);
-    assert_eq!(cause.reason, Reason::JournalError);
+    assert_eq!(cause.reason, Reason::JournalNewer);
     assert!(cause.text.contains("99") && !cause.advice.is_empty());
 }
 

@@ -25,6 +25,7 @@ pub(super) async fn show(config: &Config, form: Form) -> Result<(), Cause> {
             "host_id": host_id,
             "daemon": live.as_ref().map_or("down", |_| "up"),
             "coordinator": config.coordinator,
+            "observe_only": config.observe_only,
             "connected": live.as_ref().is_ok_and(|live| live.connected),
             "session": live.as_ref().map(|live| live.session_detail.clone()).unwrap_or_default(),
             "libvirt_connected": live.as_ref().is_ok_and(|live| live.libvirt_connected),
@@ -43,6 +44,9 @@ pub(super) async fn show(config: &Config, form: Form) -> Result<(), Cause> {
         "host         {}",
         host_id.as_deref().unwrap_or("none yet: the agent has never started")
     ));
+    if config.observe_only {
+        print::out("mode         observe-only: every event is refused, nothing is touched");
+    }
     match &live {
         Ok(live) => text_live(live, config),
         Err(cause) => print::out(format_args!("daemon       down ({})", cause.text)),

@@ -1,4 +1,4 @@
-//! What was deleted for good: a line of JSON each in `recycle/receipts.log`, twice after a crash.
+//! What was deleted for good, disks and images: a line of JSON each in `recycle/receipts.log`, twice after a crash.
 //!
 //! The log is bounded: a full one becomes `receipts.log.1`, in place of the one before. The agent's own log tells every
 //! deletion as well.
@@ -21,13 +21,13 @@ const OLD_LOG: &str = "receipts.log.1";
 /// Some tens of thousands of lines.
 const LOG_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Why a disk was deleted for good.
+/// Why a disk or an image was deleted for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::storage) enum Why {
     /// Its time was over.
     Time,
-    /// The recycle folder was over its budget.
+    /// The recycle folder, or the image cache, was over its budget.
     Budget,
     /// A new file needed the room.
     Room,
@@ -51,19 +51,30 @@ pub(super) struct Receipt {
 
 /// A line of the log.
 #[derive(Serialize)]
-struct Deleted<'a> {
+struct Deleted<'a, R> {
     deleted_at: Millis,
     why: Why,
     #[serde(flatten)]
-    receipt: &'a Receipt,
+    receipt: &'a R,
 }
 
 impl Inner {
-    /// A receipt line, then the deletion. On a full disk the other way round: deleting is what makes room.
+    /// The receipt of a disk, then its deletion.
     pub(super) fn with_receipt(
         &self,
         why: Why,
         receipt: &Receipt,
+        delete: impl FnOnce() -> Result<(), Cause>,
+    ) -> Result<(), Cause> {
+        tracing::info!(vm = %receipt.vm, disk = %receipt.disk, ?why, size_bytes = receipt.size_bytes, "disk deleted");
+        self.with_line(why, receipt, delete)
+    }
+
+    /// A line in the log, then the deletion. On a full disk the other way round: deleting is what makes room.
+    pub(in crate::storage) fn with_line<R: Serialize>(
+        &self,
+        why: Why,
+        receipt: &R,
         delete: impl FnOnce() -> Result<(), Cause>,
     ) -> Result<(), Cause> {
         match self.log(why, receipt) {
@@ -76,10 +87,9 @@ impl Inner {
         }
     }
 
-    fn log(&self, why: Why, receipt: &Receipt) -> Result<(), Cause> {
+    fn log<R: Serialize>(&self, why: Why, receipt: &R) -> Result<(), Cause> {
         let path = self.layout.recycle().join(LOG);
         let line = serde_json::to_string(&Deleted { deleted_at: self.clock.wall(), why, receipt });
-        tracing::info!(vm = %receipt.vm, disk = %receipt.disk, ?why, size_bytes = receipt.size_bytes, "disk deleted");
         line.map_err(io::Error::from)
             .and_then(|line| {
                 self.turn_over(&path)?;

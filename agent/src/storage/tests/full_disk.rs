@@ -14,7 +14,7 @@ use super::support::{Lab, make_qcow2, open, run, spec, tree};
 use crate::storage::{DiskFormat, JobProgress, Storage};
 
 /// An ext4 of 48 MiB.
-struct Small(PathBuf);
+pub(super) struct Small(PathBuf);
 
 impl Small {
     fn mount(lab: &Lab) -> Option<Self> {
@@ -30,7 +30,11 @@ impl Small {
         Some(Self(at))
     }
 
-    fn fill(&self, leave: u64) {
+    pub(super) fn at(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn fill(&self, leave: u64) {
         fill(&self.0, leave);
     }
 }
@@ -54,7 +58,7 @@ fn fill(disk: &Path, leave: u64) {
 }
 
 /// A lab whose data folder is on a small disk.
-fn lab() -> Option<(Lab, Small)> {
+pub(super) fn lab() -> Option<(Lab, Small)> {
     let mut lab = Lab::new();
     let small = Small::mount(&lab)?;
     lab.settings.data = small.0.join("data");
@@ -142,4 +146,22 @@ async fn a_full_disk_can_be_emptied_by_destroying() {
     lab.files.remove_folder(disk.vm).await.unwrap();
     let log = fs::read_to_string(lab.data("recycle/receipts.log")).unwrap();
     assert!(log.contains(&disk.event.to_string()), "the receipt came once there was room: {log}");
+}
+
+#[tokio::test]
+async fn images_that_nobody_uses_count_as_free_and_give_way() {
+    let Some((lab, small)) = lab() else { return };
+    let image = lab.fetched().await;
+    let cached = lab.data("images").join(image.digest.to_string());
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    fs::File::open(&cached).unwrap().set_modified(hour_ago).unwrap();
+    small.fill(MIB / 2);
+    let space = lab.files.space().await.unwrap();
+    assert!(space.free > MIB, "an unused image counts as free: {space:?}");
+    make_qcow2(&lab.path("other.qcow2"), 9);
+    let other = super::support::local(&lab.path("other.qcow2"), 4 * MIB);
+    lab.files.fetch_image(&other, None, &JobProgress::default()).await.unwrap();
+    assert!(!cached.exists());
+    let log = fs::read_to_string(lab.data("recycle/receipts.log")).unwrap();
+    assert!(log.contains(r#""why":"room""#) && log.contains(&image.digest.to_string()), "{log}");
 }

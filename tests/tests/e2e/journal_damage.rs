@@ -1,0 +1,64 @@
+//! A damaged journal: the agent does not act, says what it found and how to go on, and no VM notices. Promises 4, 5, 9.
+
+use dewpoint_tests::fleet::Fleet;
+use dewpoint_tests::host::started;
+use dewpoint_tests::request;
+use dewpoint_tests::wait::{BOOT, until};
+
+#[tokio::test]
+async fn an_agent_whose_journal_is_damaged_stops_says_so_and_a_person_goes_on() {
+    let mut fleet = Fleet::start().await;
+    let vm = fleet.caller.done(request::vm(&fleet.lab.name("web"))).await.vm_id;
+    let run = |fleet: &Fleet| fleet.domain(&vm).qemu_pid().and_then(started);
+    let before = run(&fleet);
+    assert!(before.is_some());
+    fleet.agent.stop().await;
+    let journal = fleet.agent.data().join("agent.db");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[..4096].fill(0xff);
+    std::fs::write(&journal, &bytes).unwrap();
+
+    // systemd would start it again and again: nothing gets worse.
+    for command in [&["run"][..], &["run"], &["journal", "check"]] {
+        let ended = fleet.agent.command(command);
+        let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(65), "{command:?}: {errors}");
+        assert!(errors.contains("JOURNAL_DAMAGED") && errors.contains("journal new"), "{errors}");
+        assert_eq!(std::fs::read(&journal).unwrap(), bytes);
+    }
+    assert_eq!(run(&fleet), before);
+
+    let anew = fleet.agent.json(&["journal", "new", "--reason", "a test spoiled it"]);
+    let aside = anew["anew"]["aside"].as_str().unwrap();
+    assert_eq!(std::fs::read(aside).unwrap(), bytes, "the old one is kept");
+    fleet.agent.start().await;
+    until("the VM is taken over", BOOT, async || {
+        let vms = fleet.agent.json(&["vms"]);
+        if vms[0]["vm_id"] == vm.as_str() { Ok(()) } else { Err(vms.to_string()) }
+    })
+    .await;
+    until("the coordinator says that the logs differ", BOOT, async || {
+        match fleet.caller.all_hosts().await {
+            Ok(hosts) if hosts[0].liveness == "diverged" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(run(&fleet), before, "nothing was done to it");
+}
+
+#[tokio::test]
+async fn a_journal_of_a_newer_version_is_left_alone() {
+    let mut fleet = Fleet::start().await;
+    fleet.agent.stop().await;
+    let journal = fleet.agent.data().join("agent.db");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    // `PRAGMA user_version` in the database's header.
+    bytes[60..64].copy_from_slice(&9999_u32.to_be_bytes());
+    std::fs::write(&journal, &bytes).unwrap();
+    let ended = fleet.agent.command(&["run"]);
+    let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(65), "{errors}");
+    assert!(errors.contains("JOURNAL_NEWER") && errors.contains("9999"), "{errors}");
+    assert_eq!(std::fs::read(&journal).unwrap(), bytes);
+}
