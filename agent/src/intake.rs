@@ -54,7 +54,9 @@ pub fn judge_observing(known: &Known, offer: &Offer<'_>) -> Verdict {
 
 fn observing(event: &Event) -> Cause {
     Cause::new(Reason::ObserveOnly, "this host only observes: its agent takes no events")
-        .advise("set observe_only = false in the host's agent.toml and restart its agent, or use another host")
+        .advise(
+            "set observe_only = false in the host's agent.toml and restart its agent, or use another host",
+        )
         .with("vm_id", event.vm)
 }
 

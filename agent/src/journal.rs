@@ -155,7 +155,8 @@ impl Journal {
         let outlets = Outlets { changes: changes.clone(), reports: report, withheld: withhold };
         let reserve = Reserve::beside(path, bounds.reserve_bytes);
         let written_at = settings.clock.since_boot();
-        let writer = Writer { db, reserve, settings: settings.clone(), outlets, damage: OnceCell::new(), written_at };
+        let writer =
+            Writer { db, reserve, settings: settings.clone(), outlets, damage: OnceCell::new(), written_at };
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run(requests))

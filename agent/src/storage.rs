@@ -44,9 +44,9 @@ mod seed;
 mod snapshot;
 mod space;
 mod sweep;
-mod trouble;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -66,7 +66,10 @@ fn bounded(path: &Path) -> Result<String, Cause> {
 fn told(text: &str, key: &str, error: &toml::de::Error) -> Cause {
     let span = error.span().unwrap_or_default();
     let line = text.get(..span.start).unwrap_or_default().matches('\n').count() + 1;
-    let found = text.get(span).and_then(|found| found.lines().next()).map(|found| shortened(found.trim_matches(['"', '\''])));
+    let found = text
+        .get(span)
+        .and_then(|found| found.lines().next())
+        .map(|found| shortened(found.trim_matches(['"', '\''])));
     let what = wording::plain(error.message(), found.as_deref());
     let place = if key.is_empty() { format!("line {line}") } else { format!("line {line}: {key}") };
     let cause = Cause::new(Reason::Invalid, format!("{place}: {what}")).with("line", line);

@@ -40,7 +40,8 @@ pub fn plain(message: &str, found: Option<&str>) -> String {
         let known = known.trim_start_matches("expected ").trim_start_matches("one of ");
         return format!("there is no such key; here may be: {known}");
     }
-    let message = OURS.iter().find(|(theirs, _)| *theirs == message).map_or(message, |(_, ours)| (*ours).into());
+    let message =
+        OURS.iter().find(|(theirs, _)| *theirs == message).map_or(message, |(_, ours)| (*ours).into());
     match found.map(|found| found.trim_matches(['"', '\''])) {
         Some(found) if !found.is_empty() && !message.contains(found) => {
             format!("found `{found}`: {message}")

@@ -8,15 +8,16 @@ use std::time::Duration;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::hypervisor::Hypervisor;
 use crate::journal::Journal;
 use crate::journal::admission::Presence;
 use crate::storage::Storage;
 
-/// Between two looks.
-const EVERY: Duration = Duration::from_secs(60);
+/// Until a look succeeds.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Between two looks: what they find changes by a person's hand alone.
+const EVERY: Duration = Duration::from_secs(3600);
 
 /// What is compared.
 pub(super) struct Elsewhere {
@@ -51,14 +52,18 @@ impl Elsewhere {
 
     /// Looks now and then until dropped.
     pub(super) async fn run(self) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            match self.look().await {
-                Ok(found) => self.tell(found),
-                Err(cause) => tracing::debug!(reason = %cause.reason, "the domains' disks cannot be looked at: {cause}"),
-            }
+            let wait = match self.look().await {
+                Ok(found) => {
+                    self.tell(found);
+                    EVERY
+                }
+                Err(cause) => {
+                    tracing::debug!(reason = %cause.reason, "the domains' disks cannot be looked at: {cause}");
+                    AGAIN
+                }
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -83,7 +88,9 @@ impl Elsewhere {
         let strays: Vec<(VmId, PathBuf)> = files
             .into_iter()
             .filter(|(vm, _)| ours.contains(vm))
-            .filter_map(|(vm, files)| Some((vm, files.into_iter().find(|file| !file.starts_with(&self.data_dir))?)))
+            .filter_map(|(vm, files)| {
+                Some((vm, files.into_iter().find(|file| !file.starts_with(&self.data_dir))?))
+            })
             .collect();
         let Some((vm, file)) = strays.first() else { return Ok(Vec::new()) };
         Ok(vec![moved(strays.len(), *vm, file, &self.data_dir)])

@@ -160,7 +160,8 @@ impl Parts {
 
     /// Sets every part running, each under its name; they end when `stop` says so.
     pub(super) fn spawn(self, tasks: &mut JoinSet<Ended>, stop: &CancellationToken) {
-        let Self { executor, accepted, words, link, local, listener, upkeep, adoption, elsewhere, lock } = self;
+        let Self { executor, accepted, words, link, local, listener, upkeep, adoption, elsewhere, lock } =
+            self;
         let told = stop.clone();
         tasks.spawn(async move {
             match executor {

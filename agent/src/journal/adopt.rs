@@ -14,11 +14,10 @@ const DONE: &str = "adopted";
 
 /// Whether nothing was ever accepted here, and the host was not looked at yet.
 pub(super) fn is_awaited(db: &Connection) -> Result<bool, JournalError> {
-    let used: bool = db.query_row(
-        "SELECT EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM queue)",
-        [],
-        |row| row.get(0),
-    )?;
+    let used: bool =
+        db.query_row("SELECT EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM queue)", [], |row| {
+            row.get(0)
+        })?;
     Ok(!used && schema::get(db, DONE)?.is_none())
 }
 

@@ -78,8 +78,7 @@ pub fn check(path: &Path, expects: Expects, depth: Depth) -> Result<Found, OpenE
 fn check_ours(db: &Connection, path: &Path) -> Result<(), OpenError> {
     let of = |error| OpenError::of(path, error);
     let application: i64 = db.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(of)?;
-    let tables: i64 =
-        db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of)?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of)?;
     if application != schema::APPLICATION_ID && (application != 0 || tables != 0) {
         let why = "it is a database of something else".to_owned();
         return Err(OpenError::Damaged { path: path.to_owned(), why });

@@ -52,7 +52,11 @@ impl OpenError {
     /// What SQLite said of a database: damaged, or not to be had.
     pub(super) fn of(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
-        if is_damage(&source) { Self::Damaged { path, why: chain(&source) } } else { Self::Sqlite { path, source } }
+        if is_damage(&source) {
+            Self::Damaged { path, why: chain(&source) }
+        } else {
+            Self::Sqlite { path, source }
+        }
     }
 }
 

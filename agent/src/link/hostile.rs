@@ -34,13 +34,9 @@ fn event_bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let deliver = (number(), prop_oneof![4 => Just(1), 1 => any::<u64>()], number(), event_bytes())
-        .prop_map(|(seq, term, generation, event)| wire::Deliver {
-            seq,
-            term,
-            generation,
-            event: event.into(),
-        });
+    let deliver = (number(), prop_oneof![4 => Just(1), 1 => any::<u64>()], number(), event_bytes()).prop_map(
+        |(seq, term, generation, event)| wire::Deliver { seq, term, generation, event: event.into() },
+    );
     let hold = (any::<bool>(), ".{0,200}").prop_map(|(hold, reason)| wire::Hold { hold, reason });
     let cause = (".{0,200}", ".{0,20}").prop_map(|(text, reason)| event::Cause {
         text,

@@ -247,7 +247,8 @@ fn optional_id<T: FromStr<Err = Cause>>(
 }
 
 fn id_at<T: FromStr<Err = Cause>>(key: &str, text: &str) -> Result<T, Cause> {
-    text.parse().map_err(|cause: Cause| Cause { text: format!("{key}: {}", cause.text), ..cause }.with("key", key))
+    text.parse()
+        .map_err(|cause: Cause| Cause { text: format!("{key}: {}", cause.text), ..cause }.with("key", key))
 }
 
 fn rest<T: DeserializeOwned>(keys: Map<String, Value>) -> Result<T, Cause> {
@@ -330,7 +331,8 @@ mod tests {
     fn each_mistake_names_key_what_was_found_and_what_is_allowed() {
         let stop = format!("kind = 'stop'\nvm = '{VM}'\n");
         let create = "kind = 'create'\nname = 'x'\nvcpus = 1\nmemory = '1GiB'\nimage = '/i'\n";
-        let without = |key: &str| create.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
+        let without =
+            |key: &str| create.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
         let mut listing = String::new();
         for text in [
             "kind = 'explode'".to_owned(),

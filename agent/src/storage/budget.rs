@@ -130,7 +130,7 @@ impl Inner {
         let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(self.clock.wall().0).unwrap_or(0));
         let noted = File::open(&path).and_then(|file| file.set_times(FileTimes::new().set_modified(now)));
         // Where it cannot be noted nothing can be deleted either.
-        if let Err(error) = noted.or_else(|error| gone_is_fine(error)) {
+        if let Err(error) = noted.or_else(gone_is_fine) {
             tracing::debug!(image = %digest, %error, "the use of an image could not be noted");
         }
     }

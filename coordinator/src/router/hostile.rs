@@ -48,13 +48,9 @@ fn outcome() -> impl Strategy<Value = Option<event::Outcome>> {
         reason,
         ..event::Cause::default()
     });
-    let image =
-        (".{0,70}", number(), number()).prop_map(|(digest, size_bytes, virtual_size_bytes)| event::ImageRef {
-            digest,
-            size_bytes,
-            virtual_size_bytes,
-            ..event::ImageRef::default()
-        });
+    let image = (".{0,70}", number(), number()).prop_map(|(digest, size_bytes, virtual_size_bytes)| {
+        event::ImageRef { digest, size_bytes, virtual_size_bytes, ..event::ImageRef::default() }
+    });
     let end = prop_oneof![
         cause.clone().prop_map(|cause| Some(End::Refused(cause))),
         cause.prop_map(|cause| Some(End::Expired(cause))),
@@ -120,13 +116,7 @@ fn message() -> impl Strategy<Value = Message> {
         },
     );
     let progress = (id(), ".{0,80}", number(), number()).prop_map(|(event_id, step, done, total)| {
-        event::Progress {
-            event_id,
-            step,
-            done_bytes: done,
-            total_bytes: total,
-            ..event::Progress::default()
-        }
+        event::Progress { event_id, step, done_bytes: done, total_bytes: total, ..event::Progress::default() }
     });
     let hello = (any::<u32>(), id(), id(), number(), number(), id(), number()).prop_map(
         |(protocol, host_id, journal_id, start_count, last_seq, last_seq_event_id, last_report_seq)| {

@@ -9,12 +9,7 @@ use super::*;
 use crate::spec::{DiskMode, ImageDigest, Nic, Placement};
 
 fn image() -> ImageRef {
-    ImageRef {
-        digest: ImageDigest([7; 32]),
-        size_bytes: 4096,
-        virtual_size_bytes: 1 << 30,
-        local_path: None,
-    }
+    ImageRef { digest: ImageDigest([7; 32]), size_bytes: 4096, virtual_size_bytes: 1 << 30, local_path: None }
 }
 
 fn spec() -> VmSpec {

@@ -37,11 +37,9 @@ async fn an_agent_whose_journal_is_damaged_stops_says_so_and_a_person_goes_on() 
         if vms[0]["vm_id"] == vm.as_str() { Ok(()) } else { Err(vms.to_string()) }
     })
     .await;
-    until("the coordinator says that the logs differ", BOOT, async || {
-        match fleet.caller.all_hosts().await {
-            Ok(hosts) if hosts[0].liveness == "diverged" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
+    until("the coordinator says that the logs differ", BOOT, async || match fleet.caller.all_hosts().await {
+        Ok(hosts) if hosts[0].liveness == "diverged" => Ok(()),
+        other => Err(format!("{other:?}")),
     })
     .await;
     assert_eq!(run(&fleet), before, "nothing was done to it");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use dewpoint_proto::cause::Reason;
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::host::{DomainSeen, files, rules};
-use dewpoint_tests::wait::{BOOT, until};
 use dewpoint_tests::request;
+use dewpoint_tests::wait::{BOOT, until};
 
 /// What an agent could change: domains with their runs, rules, files but the journal's own.
 #[derive(Debug, PartialEq, Eq)]

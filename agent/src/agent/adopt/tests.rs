@@ -38,17 +38,17 @@ pub(in crate::agent) async fn built(world: &World, vm: VmId, disk: EventId) {
         folder.seeds.insert(disk);
     });
     let hypervisor = FakeHypervisor::new(world.clone());
-        let spec = DomainSpec {
-            name: "web".into(),
-            vcpus: 1,
-            memory_bytes: 1 << 30,
-            disk: PathBuf::from(format!("/fake/{disk}.qcow2")),
-            backing: Vec::new(),
-            seed: "/fake/seed".into(),
-            nics: Vec::new(),
-            console_log: "/fake/console".into(),
-            mark: mark(vm, disk),
-        };
+    let spec = DomainSpec {
+        name: "web".into(),
+        vcpus: 1,
+        memory_bytes: 1 << 30,
+        disk: PathBuf::from(format!("/fake/{disk}.qcow2")),
+        backing: Vec::new(),
+        seed: "/fake/seed".into(),
+        nics: Vec::new(),
+        console_log: "/fake/console".into(),
+        mark: mark(vm, disk),
+    };
     hypervisor.apply(Call::Define(Box::new(spec))).await.unwrap();
     hypervisor.apply(Call::Start(vm)).await.unwrap();
 }

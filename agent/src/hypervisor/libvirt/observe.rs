@@ -181,7 +181,7 @@ fn mark_of(handle: &Handle, vm: VmId, copy: u32) -> Result<Seen<Mark>, Error> {
 
 /// Idle only when libvirt says so. Asking does not wait for the channel; a moment's question by somebody else (metrics
 /// ask too) is over when asked again.
-fn control(handle: &Handle) -> Result<Control, Error> {
+pub(super) fn control(handle: &Handle) -> Result<Control, Error> {
     let Some(mut info) = control_info(handle)? else { return Ok(Control::Idle) };
     for _ in 1..ATTEMPTS {
         if info.state == sys::VIR_DOMAIN_CONTROL_OK || info.millis > A_MOMENT {

@@ -11,15 +11,17 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt_sys as sys;
 
-use super::observe::any_mark;
-use crate::hypervisor::Seen;
+use super::observe::{any_mark, control};
+use crate::hypervisor::{Control, Seen};
 
 /// Of every domain that bears our mark. One that cannot be asked is left out: nothing is concluded from that.
 pub(super) fn all(connect: &Connect) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Error> {
     let mut found = BTreeMap::new();
     for handle in connect.list_all_domains(0)? {
         let vm = VmId(handle.uuid()?);
-        if !matches!(any_mark(&handle, vm), Ok(Seen::There(_))) {
+        let ours = matches!(any_mark(&handle, vm), Ok(Seen::There(_)));
+        // Asking for XML waits for the domain's lock: not of one that is busy.
+        if !ours || handle.is_active()? && !matches!(control(&handle), Ok(Control::Idle)) {
             continue;
         }
         match handle.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE) {
@@ -37,7 +39,9 @@ fn files(xml: &str) -> Vec<PathBuf> {
     loop {
         match reader.read_event() {
             Ok(Event::Start(element)) if element.local_name().as_ref() == "disk" => disks += 1,
-            Ok(Event::End(element)) if element.local_name().as_ref() == "disk" => disks = disks.saturating_sub(1),
+            Ok(Event::End(element)) if element.local_name().as_ref() == "disk" => {
+                disks = disks.saturating_sub(1)
+            }
             Ok(Event::Start(element) | Event::Empty(element))
                 if disks > 0 && element.local_name().as_ref() == "source" =>
             {

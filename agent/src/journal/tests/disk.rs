@@ -78,8 +78,8 @@ impl Failing {
         made.image.as_file().set_len(64 << 20).unwrap();
         let image = made.image.path().to_str().unwrap();
         let at = made.folder.path().to_str().unwrap();
-        let done = run("mkfs.ext4", &["-q", image])
-            && run("mount", &["-o", "loop,errors=remount-ro", image, at]);
+        let done =
+            run("mkfs.ext4", &["-q", image]) && run("mount", &["-o", "loop,errors=remount-ro", image, at]);
         if !done {
             eprintln!("skipped: a small ext4 cannot be mounted here");
         }
@@ -154,9 +154,10 @@ async fn on_a_disk_that_turned_read_only_it_withholds_reads_on_and_loses_nothing
 /// The journal's thread closes its files after the last handle is gone.
 async fn wait_until_free(disk: &Failing) {
     let open = |path: &std::path::Path| {
-        std::fs::read_dir("/proc/self/fd").unwrap().flatten().any(|fd| {
-            std::fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(path))
-        })
+        std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .flatten()
+            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(path)))
     };
     for _ in 0..2000 {
         if !open(disk.folder.path()) {

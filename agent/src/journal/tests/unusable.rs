@@ -162,7 +162,10 @@ async fn damage_found_while_running_withholds_and_is_told() {
     other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     drop(other);
     spoil(&folder.db(), "events");
-    Connection::open(folder.db()).unwrap().execute("UPDATE meta SET value = 'y' WHERE key = 'other'", []).unwrap();
+    Connection::open(folder.db())
+        .unwrap()
+        .execute("UPDATE meta SET value = 'y' WHERE key = 'other'", [])
+        .unwrap();
 
     let filter = crate::journal::EventFilter::default();
     let read = journal.events(filter, crate::journal::Page { before: None, limit: 9 }).await.unwrap_err();

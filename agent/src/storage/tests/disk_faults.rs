@@ -22,7 +22,8 @@ fn remount(at: &Path, how: &str) {
 /// From now on every call on it ends with an input/output error, as on a disk that was pulled out.
 fn shut_down(at: &Path) -> bool {
     // EXT4_IOC_SHUTDOWN, by the one interpreter that every Debian has.
-    let ioctl = "open(my $f, '<', $ARGV[0]) or exit 1; my $how = pack('L', 2); ioctl($f, 0x8004587d, $how) or exit 1";
+    let ioctl =
+        "open(my $f, '<', $ARGV[0]) or exit 1; my $how = pack('L', 2); ioctl($f, 0x8004587d, $how) or exit 1";
     Command::new("perl").args(["-e", ioctl]).arg(at).status().is_ok_and(|status| status.success())
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dewpoint_proto::cause::Reason;
 use dewpoint_proto::event::DiskDisposal;
@@ -13,7 +14,8 @@ use dewpoint_proto::spec::DiskMode;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::support::{Lab, local, make_qcow2, open, run, tree};
-use crate::storage::{JobProgress, Seen, Storage};
+use crate::clock::SystemClock;
+use crate::storage::{Files, JobProgress, Seen, Settings, Storage};
 
 /// A lab whose image cache is on a file system of its own, of so many MiB.
 struct Elsewhere {
@@ -26,7 +28,8 @@ impl Elsewhere {
         let mut lab = Lab::new();
         let images = lab.data("images");
         let size = format!("size={mib}m,mode=0711");
-        let mounted = mount(Some("dewpoint-test"), &images, Some("tmpfs"), MsFlags::empty(), Some(size.as_str()));
+        let mounted =
+            mount(Some("dewpoint-test"), &images, Some("tmpfs"), MsFlags::empty(), Some(size.as_str()));
         if let Err(error) = mounted {
             eprintln!("skipped: a small file system cannot be mounted here: {error}");
             return None;
@@ -96,8 +99,22 @@ async fn a_data_folder_that_was_moved_is_whole_at_its_new_place() {
     let Seen::There(files) = lab.files.observe(disk.vm).await else { panic!("it is ours") };
     assert_eq!(files.disks[&disk.event], Some(image.digest));
     let paths = lab.files.disk_paths(disk.vm, disk.event).await.unwrap();
-    assert!(paths.disk.starts_with(&lab.settings.data) && paths.backing[0].path.starts_with(&lab.settings.data));
+    assert!(
+        paths.disk.starts_with(&lab.settings.data) && paths.backing[0].path.starts_with(&lab.settings.data)
+    );
     // The overlay names its base relatively: QEMU finds it where it is now.
     run("qemu-img", &["compare", "-q", paths.disk.to_str().unwrap(), paths.disk.to_str().unwrap()]);
     run("qemu-img", &["check", "-q", paths.disk.to_str().unwrap()]);
+}
+
+#[tokio::test]
+async fn an_agent_that_only_observes_makes_nothing_and_still_tells_of_its_space() {
+    let lab = Lab::new();
+    let data = lab.path("fresh");
+    fs::create_dir(&data).unwrap();
+    let settings = Settings { data: data.clone(), ..lab.settings.clone() };
+    let files = Files::observing(settings, Arc::new(SystemClock));
+    assert!(files.space().await.unwrap().total > 0);
+    assert_eq!(files.degraded().await, []);
+    assert_eq!(tree(&data), Vec::<String>::new());
 }
