@@ -19,7 +19,7 @@ const TYPES: [(&str, &str); 11] = [
 
 /// Messages of other types, in our words.
 const OURS: [(&str, &str); 1] =
-    [("invalid socket address syntax", "expected an address with its port, written as \"127.0.0.1:7400\"")];
+    [("invalid socket address syntax", "expected an address with its port, such as 192.0.2.1:80")];
 
 /// A key with its tables before it; empty: the file as a whole.
 #[must_use]
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(plain("`a/b` is no interface name", Some("\"a/b\"")), "`a/b` is no interface name");
         assert_eq!(
             plain("invalid socket address syntax", Some("\"7400\"")),
-            "found `7400`: expected an address with its port, written as \"127.0.0.1:7400\""
+            "found `7400`: expected an address with its port, such as 192.0.2.1:80"
         );
     }
 }
