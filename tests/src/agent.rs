@@ -197,7 +197,7 @@ fn configuration(lab: &Lab, link: Link) -> String {
     let dial = |port| format!("coordinator = \"http://{}\"\n", lab.listen(port));
     let coordinator = match link {
         Link::Coordinator => dial(crate::coordinator::GRPC),
-        Link::Proxy => dial(crate::proxy::PORT),
+        Link::Proxy => dial(crate::proxy::GRPC),
         Link::Alone => String::new(),
     };
     format!(

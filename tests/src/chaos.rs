@@ -19,7 +19,7 @@ pub mod slots;
 pub mod watch;
 pub mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,12 +161,19 @@ fn due(faults: &[Timed<Fault>]) -> Vec<Due> {
 fn summary(world: &world::World) -> String {
     let count = |wanted: fn(&What) -> bool| world.history.iter().filter(|line| wanted(&line.what)).count();
     let processes: BTreeSet<_> = world.history.iter().filter_map(process).collect();
+    let mut kinds: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
+    for event in &world.fleet.events {
+        let [succeeded, all] = kinds.entry(&event.kind).or_default();
+        *succeeded += usize::from(event.stage == "succeeded");
+        *all += 1;
+    }
+    let kinds: Vec<_> =
+        kinds.iter().map(|(kind, [succeeded, all])| format!("{succeeded} of {all} {kind}")).collect();
     let ended = |stage: &str| world.fleet.events.iter().filter(|event| event.stage == stage).count();
     format!(
-        "{} requests, {} events ({} succeeded, {} failed, {} cancelled), {} faults, {} VMs, {} markers, {} power-ons seen",
+        "{} requests; events that succeeded: {}; {} failed, {} cancelled; {} faults, {} VMs, {} markers, {} power-ons seen",
         count(|what| matches!(what, What::Asked { .. })),
-        world.fleet.events.len(),
-        ended("succeeded"),
+        kinds.join(", "),
         ended("failed"),
         ended("cancelled"),
         count(|what| matches!(what, What::FaultBegan { .. })),

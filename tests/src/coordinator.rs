@@ -26,22 +26,23 @@ impl Coordinator {
     /// When the configuration cannot be written.
     #[must_use]
     pub fn new(lab: &Lab) -> Self {
-        Self::with(lab, "")
+        Self::with(lab, IMAGES, "")
     }
 
-    /// The same, with more tables of its configuration.
+    /// The same, with images that agents fetch at another port of the lab's, and more tables of its configuration.
     ///
     /// # Panics
     /// When the configuration cannot be written.
     #[must_use]
-    pub fn with(lab: &Lab, tables: &str) -> Self {
+    pub fn with(lab: &Lab, images: u16, tables: &str) -> Self {
         let dir = lab.dir().to_owned();
         // A heartbeat a second: what only heartbeats bring is there soon enough to be waited for.
         let text = format!(
-            "data_dir = \"{}/coordinator\"\nlisten = \"{}\"\n[images]\nlisten = \"{}\"\n[router]\nheartbeat = \"1s\"\n{tables}",
+            "data_dir = \"{}/coordinator\"\nlisten = \"{}\"\n[images]\nlisten = \"{}\"\nurl = \"http://{}\"\n[router]\nheartbeat = \"1s\"\n{tables}",
             dir.display(),
             lab.listen(GRPC),
             lab.listen(IMAGES),
+            lab.listen(images),
         );
         let config = dir.join("coordinator.toml");
         std::fs::write(&config, text).unwrap_or_else(|error| panic!("{}: {error}", config.display()));

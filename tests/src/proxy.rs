@@ -8,11 +8,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::coordinator::GRPC;
 use crate::lab::Lab;
 
-/// Where it listens; it goes on to [`GRPC`].
-pub const PORT: u16 = 7402;
+/// Where agents dial when their coordinator is behind a wire.
+pub const GRPC: u16 = 7402;
+/// Where they fetch images from then.
+pub const IMAGES: u16 = 7403;
 
 /// What becomes of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +36,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Listens in a lab. Call it within a runtime.
+    /// Listens at a port of a lab, and goes on to another. Call it within a runtime.
     ///
     /// # Panics
     /// When its address is taken.
-    pub async fn listen(lab: &Lab) -> Self {
-        let (at, to) = (lab.listen(PORT), lab.listen(GRPC));
+    pub async fn listen(lab: &Lab, at: u16, to: u16) -> Self {
+        let (at, to) = (lab.listen(at), lab.listen(to));
         let listener = TcpListener::bind(at).await.unwrap_or_else(|error| panic!("{at}: {error}"));
         let (state, seen) = watch::channel(State::Open);
         let task = tokio::spawn(async move {

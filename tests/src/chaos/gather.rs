@@ -232,8 +232,8 @@ fn host(machine: &Machine) -> Host {
 }
 
 fn domain(libvirt: &Libvirt, seen: &DomainSeen) -> Domain {
-    let state =
-        libvirt.connection().lookup_domain_by_uuid_string(&seen.uuid).and_then(|domain| domain.state());
+    let found = libvirt.connection().lookup_domain_by_uuid_string(&seen.uuid);
+    let state = found.as_ref().ok().map(virt::domain::Domain::state);
     let mark = |name: &str| seen.mark(name).unwrap_or_default();
     let live = |name: &str| if seen.active { seen.live(name).unwrap_or_default() } else { String::new() };
     let interfaces =
@@ -247,7 +247,7 @@ fn domain(libvirt: &Libvirt, seen: &DomainSeen) -> Domain {
     Domain {
         vm: seen.uuid.clone(),
         active: seen.active,
-        paused: state.as_ref().is_ok_and(|(state, _)| *state == Enum::Known(DomainState::Paused)),
+        paused: matches!(state, Some(Ok((Enum::Known(DomainState::Paused), _)))),
         generation: mark("generation").parse().unwrap_or_default(),
         event: mark("event"),
         wanted: mark("wanted"),
@@ -258,6 +258,17 @@ fn domain(libvirt: &Libvirt, seen: &DomainSeen) -> Domain {
         taps: taps.into_iter().flatten().collect(),
         macs: macs.into_iter().flatten().collect(),
         why: format!("{state:?}"),
+        job: found.as_ref().ok().filter(|_| seen.active).map(job).unwrap_or_default(),
+    }
+}
+
+/// Backups are jobs of libvirt's; one that is left wedges its domain.
+fn job(domain: &virt::domain::Domain) -> String {
+    match domain.job_info() {
+        // Bounded and unbounded; the others are none, and those that are over.
+        Ok(job) if matches!(job.r#type, 1 | 2) => format!("a job of type {}", job.r#type),
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
     }
 }
 

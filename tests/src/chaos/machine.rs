@@ -17,12 +17,12 @@ use super::callers::{Shared, guest};
 use super::history::What;
 use super::plan::{Daemon, Death, FaultKind, GuestAct, WireFault};
 use crate::agent::{Agent, Link};
-use crate::coordinator::Coordinator;
+use crate::coordinator::{self, Coordinator};
 use crate::host::{Libvirt, Qemu, qemus, started};
 use crate::lab::Lab;
 use crate::libvirtd::Libvirtd;
 use crate::process::signal;
-use crate::proxy::{State, Wire};
+use crate::proxy::{self, State, Wire};
 use crate::volume::Volume;
 
 /// The agent's disk: room for what six tiny VMs, their snapshots and the recycle folder need.
@@ -41,7 +41,8 @@ pub struct Machine {
     pub coordinator: Coordinator,
     /// libvirt's daemon.
     pub libvirtd: Libvirtd,
-    wire: Wire,
+    /// To the coordinator, and to its images: both are cut at once, as a network is.
+    wires: [Wire; 2],
     volume: Volume,
     /// Where all of it is.
     pub lab: Lab,
@@ -69,13 +70,16 @@ impl Machine {
         let volume = Volume::mount(&lab.dir().join("agent"), VOLUME);
         let mut libvirtd = Libvirtd::new(&lab);
         libvirtd.start().await;
-        let wire = Wire::listen(&lab).await;
-        let mut coordinator = Coordinator::with(&lab, COORDINATOR);
+        let wires = [
+            Wire::listen(&lab, proxy::GRPC, coordinator::GRPC).await,
+            Wire::listen(&lab, proxy::IMAGES, coordinator::IMAGES).await,
+        ];
+        let mut coordinator = Coordinator::with(&lab, proxy::IMAGES, COORDINATOR);
         coordinator.start().await;
         let mut agent = Agent::with(&lab, Link::Proxy, AGENT);
         agent.start().await;
         let (held, errands) = (Held::default(), JoinSet::new());
-        Self { agent, coordinator, libvirtd, wire, volume, lab, held, errands }
+        Self { agent, coordinator, libvirtd, wires, volume, lab, held, errands }
     }
 
     /// A fault begins; what there is to say of it.
@@ -84,7 +88,7 @@ impl Machine {
         match (kind, vm) {
             (FaultKind::Ends { daemon, how }, _) => self.end_daemon(daemon, how).await,
             (FaultKind::LibvirtStalls, _) if self.libvirtd.runs() => self.libvirtd.stall(),
-            (FaultKind::Wire { how }, _) => self.wire.set(match how {
+            (FaultKind::Wire { how }, _) => self.set_wires(match how {
                 WireFault::Cut => State::Cut,
                 WireFault::HalfOpen => State::HalfOpen,
                 WireFault::Stalled => State::Stalled,
@@ -120,7 +124,7 @@ impl Machine {
                 self.start_daemon(daemon);
             }
             (FaultKind::LibvirtStalls, _) if self.libvirtd.runs() => self.libvirtd.resume(),
-            (FaultKind::Wire { .. }, _) => self.wire.set(State::Open),
+            (FaultKind::Wire { .. }, _) => self.set_wires(State::Open),
             (FaultKind::DiskFull, _) => {
                 self.volume.free();
                 self.held.disk_full = false;
@@ -192,6 +196,12 @@ impl Machine {
         }
     }
 
+    fn set_wires(&self, state: State) {
+        for wire in &self.wires {
+            wire.set(state);
+        }
+    }
+
     fn qemus_of(&self, vm: &str) -> Vec<Qemu> {
         qemus(self.lab.dir()).into_iter().filter(|qemu| qemu.uuid == vm).collect()
     }
@@ -226,7 +236,7 @@ impl Machine {
             timeout(Duration::from_secs(60), async { while self.errands.join_next().await.is_some() {} })
                 .await,
         );
-        self.wire.set(State::Open);
+        self.set_wires(State::Open);
         self.volume.free();
         self.held.disk_full = false;
         self.start_all();

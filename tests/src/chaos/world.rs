@@ -146,8 +146,10 @@ pub struct Domain {
     pub live_disk: String,
     pub taps: Vec<String>,
     pub macs: Vec<String>,
-    /// What an off domain was off for, by libvirt.
+    /// Its state and the reason of it, by libvirt.
     pub why: String,
+    /// The job that is at work on it, or why that cannot be told; empty: none.
+    pub job: String,
 }
 
 /// What a guest told.

@@ -124,6 +124,16 @@ pub(super) fn generations_rise(world: &World) -> Vec<Violation> {
             found.push(wrong(text));
         }
     }
+    for domain in &world.host.domains {
+        let journal = world.journal.vms.iter().find(|row| row.id == domain.vm);
+        if let Some(journal) = journal.filter(|row| row.generation < domain.generation) {
+            let text = format!(
+                "domain {}: marked {}, the journal {}",
+                domain.vm, domain.generation, journal.generation
+            );
+            found.push(wrong(text));
+        }
+    }
     let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
     for line in &world.history {
         let What::Seen { vm, run } = &line.what else { continue };

@@ -59,6 +59,9 @@ pub(super) fn every_vm_is_whole(world: &World) -> Vec<Violation> {
         found.extend(half.map(|file| wrong(format!("VM {vm} has {file} lying about"))));
         let bare = domain.taps.iter().filter(|tap| domain.active && !shielded.contains(tap));
         found.extend(bare.map(|tap| wrong(format!("VM {vm} is on, and {tap} is not shielded"))));
+        if !domain.job.is_empty() {
+            found.push(wrong(format!("VM {vm} has a job left: {}", domain.job)));
+        }
         if (&domain.disk, &domain.seed) != (&row.disk, &row.seed) {
             found.push(wrong(format!("VM {vm}: its domain is marked {domain:?}, the journal says {row:?}")));
         }

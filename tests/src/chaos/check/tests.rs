@@ -225,6 +225,7 @@ fn generations_that_do_not_rise_are_found() {
     }
     assert!(promises(&world).contains(&"6, newer wins"));
     breaks("6, newer wins", |world| world.journal.vms[0].generation = 2);
+    breaks("6, newer wins", |world| world.host.domains[0].generation = 2);
     breaks("6, newer wins", |world| {
         let What::Seen { run, .. } = &mut world.history[1].what else { unreachable!() };
         run.generation = Some(2);
@@ -307,6 +308,7 @@ fn a_vm_that_is_not_whole_is_found() {
     let whole = "3, whole";
     breaks(whole, |world| world.host.domains.clear());
     breaks(whole, |world| world.host.shielded.clear());
+    breaks(whole, |world| world.host.domains[0].job = "a job of type 2".into());
     breaks(whole, |world| world.host.domains[0].disk = "another".into());
     for (without, with) in [("qcow2", None), ("seed", None), ("", Some("x.part")), ("", Some("x.qcow2"))] {
         breaks(whole, |world| {
