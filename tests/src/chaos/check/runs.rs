@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use dewpoint_agent::execute::plan::mark::run_after_undo;
+
 use super::Violation;
 use crate::chaos::history::{Line, Seen, What};
 use crate::chaos::plan::{FaultKind, GuestAct};
@@ -72,7 +74,7 @@ pub(super) fn processes_end_for_a_reason(world: &World) -> Vec<Violation> {
     found
 }
 
-/// Promise 2: a run is named by an event of its VM; or it is a restart by policy, which only something that ended the run
+/// Promise 2: a run is named by an event of its VM, or by the undoing of one; or it is a restart by policy, which only something that ended the run
 /// before explains.
 pub(super) fn runs_begin_for_a_reason(world: &World) -> Vec<Violation> {
     let mut seen: BTreeMap<(&str, &str), i64> = BTreeMap::new();
@@ -81,7 +83,7 @@ pub(super) fn runs_begin_for_a_reason(world: &World) -> Vec<Violation> {
             seen.entry((vm.as_str(), run.as_str())).or_insert(line.at_ms);
         }
     }
-    let unnamed = seen.iter().filter(|((vm, run), _)| world.event(run).is_none_or(|event| event.vm != *vm));
+    let unnamed = seen.iter().filter(|((vm, run), _)| !is_named(world, vm, run));
     let unexplained =
         unnamed.filter(|((vm, _), at)| !world.history.iter().any(|line| ends_it(line, vm, 0, **at)));
     unexplained
@@ -89,6 +91,14 @@ pub(super) fn runs_begin_for_a_reason(world: &World) -> Vec<Violation> {
             Violation::new("2, runs have names", format!("run {run} of VM {vm}, seen at {at}, is no event's"))
         })
         .collect()
+}
+
+fn is_named(world: &World, vm: &str, run: &str) -> bool {
+    let after_undo = |event: &FleetEvent| event.id.parse().map(|id| run_after_undo(id).to_string());
+    let mut events = world.fleet.events.iter().filter(|event| event.vm == vm);
+    events.any(|event| {
+        event.id == run || (event.stage != "succeeded" && after_undo(event).is_ok_and(|of| of == run))
+    })
 }
 
 /// Whether the end of a process, which was first seen at `since` and gone at `until`, is explained.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dewpoint_agent::execute::plan::mark::run_after_undo;
 use sha2::{Digest, Sha256};
 
 use super::{Violation, all};
@@ -290,6 +291,18 @@ fn a_run_that_nobody_asked_for_is_found_unless_something_ended_the_one_before() 
     world.history.push(fault(29_000, FaultKind::QemuIsKilled { slot: 0 }));
     world.history.push(seen(30_000, 8, "by-policy"));
     assert_eq!(promises(&world), [] as [&str; 0]);
+}
+
+#[test]
+fn a_run_after_an_event_was_undone_is_named_by_it() {
+    let id = "01a21446-c7ac-700b-bec9-f07cc2e89b99";
+    let run = run_after_undo(id.parse().unwrap()).to_string();
+    let mut world = well_then(id, "restore");
+    world.fleet.events[1].stage = "cancelled".into();
+    world.history.push(seen(20_500, 8, &run));
+    assert!(!promises(&world).contains(&"2, runs have names"));
+    world.fleet.events[1].stage = "succeeded".into();
+    assert!(promises(&world).contains(&"2, runs have names"), "nothing was undone");
 }
 
 #[test]
