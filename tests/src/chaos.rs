@@ -201,6 +201,12 @@ fn keep_evidence(machine: &Machine, world: &world::World, violations: &[Violatio
         let from = lab.join(pattern);
         crate::shell::attempt("sh", ["-c", &format!("cp -a {} {}", from.display(), dir.display())]);
     }
+    let consoles = format!(
+        "for log in {}/agent/vms/*/console.log; do cp \"$log\" {}/console-$(basename \"${{log%/*}}\").log; done",
+        lab.display(),
+        dir.display()
+    );
+    crate::shell::attempt("sh", ["-c", &consoles]);
     crate::shell::attempt(
         "cp",
         ["-a", &lab.join("libvirt/log/qemu").to_string_lossy(), &dir.to_string_lossy()],

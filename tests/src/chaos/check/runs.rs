@@ -23,13 +23,17 @@ pub(super) fn no_vm_twice(world: &World) -> Vec<Violation> {
     twice.collect()
 }
 
+/// A process, and when it was seen first.
+type Since<'a> = (i64, &'a (u32, String));
+
 /// libvirt's word for a QEMU that has not been let go yet.
 const NOT_YET: &str = "paused/starting up";
 
 /// Promise 2: a run is one process. One that libvirt gave up before its first instruction, for it died in the middle of the start,
-/// was no power-on: the start is tried again, under the same run.
+/// was no power-on: the start is tried again, under the same run. Nor can anybody know of one that was ended by hand while its
+/// agent or its libvirt was away.
 pub(super) fn a_run_is_one_power_on(world: &World) -> Vec<Violation> {
-    let mut processes: BTreeMap<(&str, &str), &(u32, String)> = BTreeMap::new();
+    let mut processes: BTreeMap<(&str, &str), Since<'_>> = BTreeMap::new();
     let mut found = Vec::new();
     for line in &world.history {
         let What::Seen { vm, run: Seen { qemu: Some(qemu), run: Some(run), state, .. } } = &line.what else {
@@ -38,11 +42,16 @@ pub(super) fn a_run_is_one_power_on(world: &World) -> Vec<Violation> {
         if state == NOT_YET {
             continue;
         }
-        let first = processes.entry((vm.as_str(), run.as_str())).or_insert(qemu);
-        if *first != qemu {
+        let key = (vm.as_str(), run.as_str());
+        let (since, first) = *processes.entry(key).or_insert((line.at_ms, qemu));
+        if first == qemu {
+            continue;
+        }
+        if !world.history.iter().any(|done| ends_it(done, vm, since, line.at_ms)) {
             let text = format!("run {run} of VM {vm} was process {first:?} and then {qemu:?}");
             found.push(Violation::new("2, one power-on", text));
         }
+        processes.insert(key, (line.at_ms, qemu));
     }
     found
 }
@@ -50,7 +59,7 @@ pub(super) fn a_run_is_one_power_on(world: &World) -> Vec<Violation> {
 /// Promise 4: a process ends because an event, or something that was done to it, ended it. Restarts of daemons, cut wires and
 /// full disks are no reasons.
 pub(super) fn processes_end_for_a_reason(world: &World) -> Vec<Violation> {
-    let mut before: BTreeMap<&str, (i64, &(u32, String))> = BTreeMap::new();
+    let mut before: BTreeMap<&str, Since<'_>> = BTreeMap::new();
     let mut found = Vec::new();
     for line in &world.history {
         let What::Seen { vm, run } = &line.what else { continue };

@@ -266,6 +266,14 @@ fn a_start_that_was_cut_off_before_the_first_instruction_is_no_run() {
 }
 
 #[test]
+fn a_run_that_was_ended_by_hand_before_anybody_looked_may_begin_again() {
+    let mut world = well();
+    world.history.push(fault(30_000, FaultKind::DestroyedBehindOurBack { slot: 0 }));
+    world.history.push(seen(31_000, 8, CREATE));
+    assert_eq!(all(&world), []);
+}
+
+#[test]
 fn a_process_that_ends_for_no_reason_is_found_and_one_that_was_killed_is_not() {
     breaks("4, untouched", |world| world.history.push(none_seen(30_000)));
     let mut world = well();
