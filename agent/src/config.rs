@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dewpoint_common::config::{self, wrong};
+use dewpoint_common::telemetry::Log;
 use dewpoint_common::units::{Size, Span};
 use dewpoint_proto::cause::{Cause, shortened};
 use dewpoint_proto::names::InterfaceName;
@@ -36,6 +37,8 @@ pub struct Config {
     pub storage: Storage,
     /// The executor.
     pub execute: Execute,
+    /// Where the log goes, and what is in it.
+    pub log: Log,
 }
 
 /// Whether the agent changes anything on its host.
@@ -110,6 +113,7 @@ impl Default for Config {
             network: Network::default(),
             storage: Storage::default(),
             execute: Execute::default(),
+            log: Log::default(),
         }
     }
 }
@@ -246,6 +250,7 @@ mod tests {
             ("[execute]\ndrain = \"soon\"", "\"30s\""),
             ("[storage]\nreserve = \"1 apple\"", "\"512MiB\""),
             ("data_dir = \"here\"", "data_dir"),
+            ("[log]\nformat = \"xml\"", "journald"),
             ("[network]\nnft_table = \"a; flush ruleset\"", "network.nft_table"),
             ("[network]\nbridge = \"a/b\"", "interface name"),
         ] {

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 /// Two workers are plenty: what takes time runs on threads of its own.
 fn daemon(config: Config, args: RunArgs) -> Result<(), (Cause, u8)> {
-    telemetry::start();
+    let _log = telemetry::start(&config.log, args.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(no_runtime)?.block_on(agent::run(config, args)).map_err(|cause| {
         // What no restart mends is told apart, so that systemd leaves it to a person.

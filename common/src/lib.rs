@@ -3,6 +3,8 @@
 //! - [`config`]: configuration files, and what is wrong with them.
 //! - [`gather`]: groups for a thread that commits many requests with one fsync.
 //! - [`image`]: what an image file is, read before QEMU opens it.
+//! - [`message`]: ids of the messages that an operator searches.
+//! - [`systemd`]: what systemd is told, and the watchdog.
 //! - [`telemetry`]: where the log goes.
 //! - [`units`]: durations and sizes as people write them in configuration files.
 //! - [`wording`]: what a parser says, in words for people.
@@ -10,6 +12,8 @@
 pub mod config;
 pub mod gather;
 pub mod image;
+pub mod message;
+pub mod systemd;
 pub mod telemetry;
 pub mod units;
 pub mod wording;

@@ -13,6 +13,7 @@ mod vms;
 use std::future::Future;
 use std::sync::Arc;
 
+use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::status::to_status;
 use dewpoint_proto::wire::fleet as wire;
@@ -83,7 +84,7 @@ impl Api {
     ) -> Result<Response<T>, Status> {
         let _permit = self.requests.try_acquire().map_err(|_| to_status(too_busy("requests", REQUESTS)))?;
         work.await.map(Response::new).map_err(|cause| {
-            tracing::info!(method, reason = %cause.reason, "refused: {cause}");
+            tracing::info!(message_id = message::EVENT_REFUSED, method, reason = %cause.reason, "refused: {}", cause.text);
             to_status(cause)
         })
     }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use dewpoint_common::message;
+use dewpoint_common::systemd::Beat;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::wire::fleet::vms_server::VmsServer;
 use tokio::task::JoinSet;
@@ -46,6 +48,7 @@ pub struct Running {
     drain: Duration,
     health: HealthReporter,
     router: Router,
+    events: Events,
     tasks: JoinSet<anyhow::Result<()>>,
     _lock: DataLock,
 }
@@ -87,13 +90,13 @@ impl App {
         adjust(&mut settings);
         let router =
             Router::new(events.clone(), Arc::clone(&images), settings, Arc::clone(&metrics), stop.clone());
-        let api = Api::new(events, Arc::clone(&images), url, stop.clone());
+        let api = Api::new(events.clone(), Arc::clone(&images), url, stop.clone());
         let mut tasks = JoinSet::new();
         let (routes, health) = routes(&api, &router).await?;
         tasks.spawn(serve_grpc(grpc, routes, stop.clone()));
         tasks.spawn(serve_images(http, Arc::clone(&images), stop.clone()));
         tasks.spawn(sweep_images(images, stop.clone()));
-        tracing::info!(grpc = %grpc_addr, images = %images_addr, "the coordinator is ready");
+        tracing::info!(message_id = message::READY, grpc = %grpc_addr, images = %images_addr, "ready");
         Ok(Running {
             grpc_addr,
             images_addr,
@@ -102,13 +105,35 @@ impl App {
             drain: config.drain.0,
             health,
             router,
+            events,
             tasks,
             _lock: lock,
         })
     }
 }
 
+/// The coordinator's beat: through the thread that writes the store. Whoever beats is the main loop.
+pub struct Heart {
+    events: Events,
+    router: Router,
+}
+
+impl Beat for Heart {
+    async fn beat(&self) -> Result<String, String> {
+        self.events.beat().await.map_err(|cause| cause.text)?;
+        let hosts = self.router.connected();
+        let noun = if hosts == 1 { "host" } else { "hosts" };
+        Ok(format!("serving; {hosts} {noun} connected"))
+    }
+}
+
 impl Running {
+    /// What its watchdog asks.
+    #[must_use]
+    pub fn heart(&self) -> Heart {
+        Heart { events: self.events.clone(), router: self.router.clone() }
+    }
+
     /// Waits until a part dies, which none does by itself.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dewpoint_common::config::{self, wrong};
+use dewpoint_common::telemetry::Log;
 pub use dewpoint_common::units::{Size, Span};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::limits;
@@ -39,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long a SIGTERM waits for what is under way.
     pub drain: Span,
+    /// Where the log goes, and what is in it.
+    pub log: Log,
     /// Given with `--insecure` alone, never in a file.
     #[serde(skip)]
     pub plaintext: Plaintext,
@@ -123,6 +126,7 @@ impl Default for Config {
             router: Router::default(),
             limits: Limits::default(),
             drain: Span::seconds(10),
+            log: Log::default(),
             plaintext: Plaintext::LoopbackOnly,
         }
     }

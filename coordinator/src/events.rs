@@ -20,6 +20,7 @@ mod people;
 mod pools;
 mod read;
 pub mod request;
+mod say;
 pub mod stage;
 mod sweep;
 mod told;
@@ -129,7 +130,7 @@ impl Events {
         stop: CancellationToken,
     ) -> Result<Self, Cause> {
         for miscount in store.recount_claims().await? {
-            tracing::warn!(host = %miscount.host, kept = ?miscount.kept, counted = ?miscount.counted,
+            tracing::warn!(host_id = %miscount.host, kept = ?miscount.kept, counted = ?miscount.counted,
                 "the claims of a host were miscounted, and are corrected");
         }
         if let Some(cause) = store.fleet().await?.recovering {
@@ -150,6 +151,16 @@ impl Events {
         tokio::spawn(sweep::run(Arc::clone(&inner)));
         tokio::spawn(history::run(Arc::clone(&inner)));
         Ok(Self { inner })
+    }
+}
+
+impl Events {
+    /// Through the thread that writes the store, and back: what a beat proves.
+    ///
+    /// # Errors
+    /// When it does not answer, or nothing can be written.
+    pub async fn beat(&self) -> Result<(), Cause> {
+        Ok(self.inner.store.beat().await?)
     }
 }
 

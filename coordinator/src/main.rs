@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use commands::{Done, Form};
-use dewpoint_common::{config, telemetry};
+use dewpoint_common::telemetry::{self, Format};
+use dewpoint_common::{config, message, systemd};
 use dewpoint_coordinator::app::{App, Running};
 use dewpoint_coordinator::config::{Config, DEFAULT_PATH, Plaintext};
 use dewpoint_coordinator::upkeep::check::Repair;
@@ -35,6 +36,9 @@ enum Command {
         /// Written when everything listens: JSON with the addresses, `grpc` and `images`.
         #[arg(long, value_name = "PATH")]
         ready_file: Option<PathBuf>,
+        /// Where the log goes: auto, journald, text or json; goes before the configuration.
+        #[arg(long, value_name = "FORMAT", env = telemetry::FORMAT)]
+        log_format: Option<Format>,
     },
     /// Say whether the configuration is right, and what it comes to.
     CheckConfig {
@@ -113,9 +117,12 @@ const BAD_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run { settings, ready_file } => {
-            with(settings, |config| run(config, ready_file.as_deref()).map(|()| ExitCode::SUCCESS))
-        }
+        Command::Run { settings, ready_file, log_format } => with(settings, |config| {
+            let _log = telemetry::start(&config.log, log_format);
+            run(config, ready_file.as_deref())
+                .map(|()| ExitCode::SUCCESS)
+                .inspect_err(|error| tracing::error!("{error:#}"))
+        }),
         Command::CheckConfig { settings } => {
             with(settings, |config| show(&config).map(|()| ExitCode::SUCCESS))
         }
@@ -131,7 +138,6 @@ fn main() -> ExitCode {
     match done {
         Ok(exit) => exit,
         Err(error) => {
-            tracing::error!("{error:#}");
             eprintln!("dewpoint-coordinator: {error:#}");
             ExitCode::FAILURE
         }
@@ -184,7 +190,6 @@ fn show(config: &Config) -> anyhow::Result<()> {
 }
 
 fn run(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
-    telemetry::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut stops = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -192,15 +197,18 @@ fn run(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
         if let Some(path) = ready_file {
             say_ready(path, &running).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        tell_systemd(&[sd_notify::NotifyState::Ready]);
+        systemd::ready();
+        let heart = running.heart();
+        let beats = systemd::watch(&heart, systemd::between_beats(), systemd::tell);
         let ended = tokio::select! {
+            () = beats => Ok(()),
             _ = stops.0.recv() => Ok(()),
             _ = stops.1.recv() => Ok(()),
             ended = running.failed() => ended,
         };
-        tracing::info!("stopping");
-        tell_systemd(&[sd_notify::NotifyState::Stopping]);
+        systemd::stopping();
         running.shutdown().await;
+        tracing::info!(message_id = message::STOPPED, "stopped");
         ended
     })
 }
@@ -216,11 +224,4 @@ fn say_ready(path: &Path, running: &Running) -> anyhow::Result<()> {
     std::fs::write(&beside, format!("{addresses}\n"))?;
     std::fs::rename(&beside, path)?;
     Ok(())
-}
-
-/// Without systemd there is nobody to tell.
-fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
 }

@@ -118,6 +118,12 @@ impl Router {
             .max_encoding_message_size(MESSAGE_BYTES)
     }
 
+    /// How many hosts have a session.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.shared.sessions.count()
+    }
+
     /// Waits until every session has ended, which they do once stopped.
     pub async fn drained(&self) {
         self.shared.tasks.close();

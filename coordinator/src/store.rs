@@ -90,6 +90,9 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a network that no VM has an address or a NIC of.
     async fn remove_network(&self, name: NetworkName) -> StoreResult<Settled<()>>;
 
+    /// Through whoever writes, and back: an answer in time, whatever it is.
+    async fn beat(&self) -> StoreResult<()>;
+
     /// Entries of a host's queue after `after`, at most `limit`, in order without gaps.
     async fn deliverable(&self, host: HostId, after: Seq, limit: u32) -> StoreResult<Vec<QueueEntry>>;
     /// One event, with its explanation.

@@ -36,7 +36,7 @@ impl Coordinator {
 
     /// With other waits of the router.
     pub(crate) async fn with(adjust: fn(&mut Settings)) -> Self {
-        dewpoint_common::telemetry::start();
+        drop(dewpoint_common::telemetry::start(&dewpoint_common::telemetry::Log::default(), None));
         let folder = tempfile::tempdir().unwrap();
         let running = start(folder.path(), adjust).await;
         let channel = dial(&running);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use dewpoint_common::telemetry::{self, Format};
 use dewpoint_proto::ids::{EventId, VmId};
 
 /// The Dewpoint agent: builds and looks after the VMs of this hypervisor.
@@ -70,6 +71,9 @@ pub struct RunArgs {
     /// Written, whole, once the daemon is ready; for supervisors without systemd.
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
+    /// Where the log goes: auto, journald, text or json; goes before the configuration.
+    #[arg(long, value_name = "FORMAT", env = telemetry::FORMAT)]
+    pub log_format: Option<Format>,
 }
 
 /// Which events are listed.

@@ -16,8 +16,8 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{ImageRef, Nic};
 use dewpoint_proto::time::Millis;
 
-use super::Inner;
 use super::request::{Options, VmSelector};
+use super::{Inner, say};
 use crate::store::causes::{no_image, reused};
 use crate::store::{Changed, Claims, EventRecord, ImageSelector, Lease, RequestDigest, VmFilter, VmShape};
 
@@ -73,6 +73,7 @@ impl Inner {
     /// After an event was assigned: the view follows, its host is woken, watchers hear.
     pub(super) fn assigned(&self, record: &EventRecord) {
         let Some(host) = record.host else { return };
+        say::assigned(record);
         {
             let mut fleet = self.fleet_mut();
             match record.body.as_ref().map(|body| &body.event().kind) {

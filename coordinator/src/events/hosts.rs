@@ -9,7 +9,7 @@ use tokio::sync::watch as level;
 use super::fleet::Kept;
 use super::liveness::Liveness;
 use super::watch::Change;
-use super::{Events, HostHeartbeat, Inner};
+use super::{Events, HostHeartbeat, Inner, say};
 use crate::store::{Claims, Hello, HostClaim, HostReport, QueueEntry, Recorded, StoreError, Under};
 
 /// Events of one host whose progress is kept: each VM has one unfinished event, or two.
@@ -77,7 +77,7 @@ impl Events {
     /// # Errors
     /// `TERM_LOST`, or when the store cannot be written: close the session then, so that the host sends it again.
     pub async fn report(&self, host: HostId, term: Term, report: HostReport) -> Result<ReportSeq, Cause> {
-        let event = report.event;
+        let (event, outcome) = (report.event, report.outcome.clone());
         let recorded = self.inner.store.record_report(self.inner.under(host, term), report).await?;
         if let Some(known) = self.inner.progress().get_mut(&host) {
             known.remove(&event);
@@ -88,8 +88,9 @@ impl Events {
             fleet.shift(host, recorded.gained, recorded.freed);
         }
         if let Some(cause) = &recorded.contradiction {
-            tracing::warn!(%host, event_id = %event, reason = %cause.reason, "{cause}");
+            tracing::warn!(event_id = %event, reason = %cause.reason, "a report contradicts what is known: {}", cause.text);
         }
+        say::ended(event, &outcome, &recorded.changed);
         let acked = recorded.acked;
         self.inner.settled(recorded);
         Ok(acked)
@@ -116,6 +117,7 @@ impl Events {
         }
         if !heartbeat.running.is_empty() {
             let changed = inner.store.record_running(under, heartbeat.running).await?;
+            say::begun(&changed);
             inner.tell(changed);
         }
         if !heartbeat.changed.is_empty() {
@@ -131,7 +133,7 @@ impl Events {
     pub async fn observe(&self, host: HostId, term: Term, states: Vec<VmState>) -> Result<(), Cause> {
         let observed = self.inner.store.observe_vms(self.inner.under(host, term), states).await?;
         for vm in observed.foreign {
-            tracing::warn!(%host, vm_id = %vm, "a host has a VM that this coordinator does not place there");
+            tracing::warn!(vm_id = %vm, "a host has a VM that this coordinator does not place there");
         }
         for vm in observed.changed {
             let _ = self.inner.changes.send(Change::Vm(vm));

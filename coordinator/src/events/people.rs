@@ -6,7 +6,7 @@ use dewpoint_proto::ids::EventId;
 use super::admit::changed;
 use super::request::HostSelector;
 use super::stage::ForcedAs;
-use super::{Events, HostStatus};
+use super::{Events, HostStatus, say};
 use crate::store::{About, AuditRecord, EventRecord, Forcing, HoldScope, Page, Paged, Switch, Word};
 
 impl Events {
@@ -27,7 +27,8 @@ impl Events {
     /// # Errors
     /// `HOST_NOT_FOUND`.
     pub async fn hold(&self, scope: HoldScope, hold: Switch, word: Word) -> Result<u32, Cause> {
-        let hosts = self.inner.store.set_hold(scope, hold, word).await??;
+        let hosts = self.inner.store.set_hold(scope, hold, word.clone()).await??;
+        say::held(scope, hold, &word);
         match scope {
             HoldScope::Fleet => {
                 let held = self.inner.store.fleet().await?.held;
@@ -46,7 +47,7 @@ impl Events {
     /// When the store cannot be written.
     pub async fn end_recovery(&self, word: Word) -> Result<Option<Cause>, Cause> {
         let Some(recovering) = self.inner.store.fleet().await?.recovering else { return Ok(None) };
-        tracing::warn!(who = word.who, reason = word.reason, "a person ends the recovery: {recovering}");
+        tracing::warn!(who = word.who, why = word.reason, "a person ends the recovery: {recovering}");
         self.inner.store.end_recovery(word).await?;
         self.inner.take_every_host().await?;
         self.inner.room.notify_one();
@@ -58,7 +59,7 @@ impl Events {
     /// # Errors
     /// `EVENT_NOT_FOUND`; `WRONG_STAGE` while its host may still carry it out; `TOO_LATE` when it has ended.
     pub async fn force(&self, event: EventId, ends: ForcedAs, word: Word) -> Result<EventRecord, Cause> {
-        tracing::warn!(event_id = %event, who = word.who, reason = word.reason, ?ends, "a person answers for a host");
+        tracing::warn!(event_id = %event, who = word.who, why = word.reason, ?ends, "a person answers for a host");
         let record = self.inner.store.force_event(Forcing { event, ends, word }).await??;
         self.inner.fleet_mut().ended(event);
         self.inner.tell([changed(&record)]);

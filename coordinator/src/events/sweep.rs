@@ -8,8 +8,8 @@ use std::time::Duration;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::event::Kind;
 
-use super::Inner;
 use super::admit::{no_capacity, placement_of};
+use super::{Inner, say};
 use crate::store::{PendingCreate, PlaceAgain, Placed};
 
 /// How late a pending event may expire.
@@ -49,7 +49,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
             Wake::Sweep => inner.sweep().await,
         };
         if let Err(cause) = done {
-            tracing::warn!(reason = %cause.reason, "pending events could not be looked at: {cause}");
+            tracing::warn!(reason = %cause.reason, "pending events could not be looked at: {}", cause.text);
         }
     }
 }
@@ -100,6 +100,7 @@ impl Inner {
             return Ok(());
         }
         let recorded = self.store.expire_pending(self.now()).await?;
+        say::expired(&recorded.changed);
         self.settled(recorded);
         Ok(())
     }

@@ -112,7 +112,7 @@ impl Delivery<'_> {
             let entries = match look.await {
                 Ok(entries) => entries,
                 Err(cause) => {
-                    tracing::warn!(reason = %cause.reason, "the queue cannot be read, trying again: {cause}");
+                    tracing::warn!(reason = %cause.reason, "the queue cannot be read, trying again: {}", cause.text);
                     return Ok(None);
                 }
             };

@@ -134,7 +134,9 @@ async fn take_report(
         tracing::error!(
             report_seq = number,
             event_id = dewpoint_proto::cause::shortened(&event_id),
-            "a report cannot be read, and the host's reports stand still until it can: {cause}"
+            reason = %cause.reason,
+            "a report cannot be read, and the host's reports stand still until it can: {}",
+            cause.text
         );
     })?;
     tracing::debug!(report_seq = number, event_id, outcome = report.outcome.name(), "a report");
@@ -167,7 +169,7 @@ async fn drop_without_file(shared: &Shared, digest: ImageDigest) -> Result<(), E
         Ok(_) => tracing::warn!(image = %digest, "a snapshot was removed before its report came"),
         Err(cause) if cause.reason == Reason::ImageNotFound => {}
         Err(cause) => {
-            tracing::error!(image = %digest, reason = %cause.reason, "an image of the catalogue has no file: {cause}");
+            tracing::error!(image = %digest, reason = %cause.reason, "an image of the catalogue has no file: {}", cause.text);
         }
     }
     Ok(())
@@ -201,6 +203,6 @@ async fn take_inventory(shared: &Shared, session: &Session, chunk: wire::Invento
 
 /// What only informs, and cannot be read, would be no better in a new session.
 fn passed_over(what: &str, cause: &Cause) -> Result<(), End> {
-    tracing::warn!(reason = %cause.reason, "{what} was passed over: {cause}");
+    tracing::warn!(reason = %cause.reason, what, "{what} was passed over: {}", cause.text);
     Ok(())
 }

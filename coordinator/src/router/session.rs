@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{HostId, Seq, Term};
 use dewpoint_proto::status::to_status;
@@ -113,7 +114,8 @@ async fn open(
             (term, after, Log::Matched)
         }
         HostClaim::Diverged { term, cause } => {
-            tracing::error!(host_id = %host, %hostname, advice = cause.advice, "the logs do not match: {cause}");
+            tracing::error!(message_id = message::HOST_DIVERGED, host_id = %host, %hostname, reason = %cause.reason,
+                advice = cause.advice, "the logs do not match: {}", cause.text);
             let told = wire::Diverged { cause: Some(cause.into()) };
             outbound.send(to_agent::Message::Diverged(told)).await?;
             (term, Seq(0), Log::Diverged)
@@ -121,7 +123,8 @@ async fn open(
     };
     shared.events.host_observes(host, observe_only);
     shared.metrics.sessions.one();
-    tracing::info!(host_id = %host, %hostname, %term, session = %place.handle.id, ?log, "a host is connected");
+    tracing::info!(message_id = message::SESSION_UP, host_id = %host, %hostname, term = term.0,
+        session = %place.handle.id, ?log, "a host is connected");
     Ok(Session {
         host,
         term,
@@ -165,7 +168,7 @@ async fn serve(shared: &Shared, session: &Session, inbound: Streaming<wire::From
 }
 
 fn finish(outbound: &Outbound, end: &End) {
-    tracing::info!(?end, "a session ended");
+    say(end);
     let status = match end {
         End::Closed => return,
         End::Silent | End::Stuck => {
@@ -175,10 +178,20 @@ fn finish(outbound: &Outbound, end: &End) {
         End::Stopped => {
             to_status(Cause::new(Reason::Unreachable, "the coordinator stops").advise("connect again"))
         }
-        End::Refused(cause) => {
-            tracing::warn!(reason = %cause.reason, advice = cause.advice, "a session was refused: {cause}");
-            to_status(cause.clone())
-        }
+        End::Refused(cause) => to_status(cause.clone()),
     };
     outbound.finish(status);
+}
+
+fn say(end: &End) {
+    match end {
+        End::Refused(cause) => tracing::warn!(message_id = message::SESSION_DOWN, reason = %cause.reason,
+            advice = cause.advice, "a session was refused: {}", cause.text),
+        End::Silent | End::Stuck => {
+            tracing::warn!(message_id = message::SESSION_DOWN, ?end, "a session ended");
+        }
+        End::Closed | End::Displaced | End::Stopped => {
+            tracing::info!(message_id = message::SESSION_DOWN, ?end, "a session ended");
+        }
+    }
 }

@@ -47,6 +47,11 @@ impl Sessions {
         Self { live: Arc::default(), clash }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Takes a host's place for a new session.
     ///
     /// # Errors

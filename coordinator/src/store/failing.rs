@@ -62,6 +62,7 @@ twin! {
     end_recovery(word: Word) -> ();
     set_destroy_limit(limit: Option<u32>, word: Word) -> ();
     record_act(entry: AuditEntry) -> ();
+    beat() -> ();
     recount_claims() -> Vec<Miscount>;
     add_image(image: ImageAddition) -> Settled<ImageRecord>;
     remove_image(image: ImageSelector) -> Settled<ImageRemoved>;

@@ -142,6 +142,10 @@ impl Store for SqliteStore {
         self.writer.write("keep what a person did", move |db| audit::record_act(db, &entry)).await
     }
 
+    async fn beat(&self) -> StoreResult<()> {
+        self.writer.beat().await
+    }
+
     async fn recount_claims(&self) -> StoreResult<Vec<Miscount>> {
         self.writer.write("recount claims", hosts::recount).await
     }

@@ -6,7 +6,7 @@ use dewpoint_proto::ids::VmId;
 
 use super::{changed, check_deadline, each_address, encode, leases};
 use crate::events::request::{CancelEvent, Change, ChangeVm, Options};
-use crate::events::{Events, Inner, digest};
+use crate::events::{Events, Inner, digest, say};
 use crate::store::causes::no_event;
 use crate::store::{Admission, ChangeAdmission, EventFilter, EventRecord, ImageSelector, RequestDigest};
 
@@ -101,6 +101,7 @@ impl Inner {
                 Ok(*record)
             }
             Admission::Ended(record) => {
+                say::without_host(&record);
                 self.unplaced_ended(&record).await?;
                 Ok(*record)
             }

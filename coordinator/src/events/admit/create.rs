@@ -9,7 +9,7 @@ use dewpoint_proto::time::Millis;
 
 use super::{changed, check_deadline, each_address, encode, leases};
 use crate::events::request::{CreateVm, WhenFull};
-use crate::events::{Events, Inner, digest};
+use crate::events::{Events, Inner, digest, say};
 use crate::scheduler::{Explanation, Ranking, Request, rank};
 use crate::store::causes::{no_host, no_network};
 use crate::store::{Admission, CreateAdmission, EventRecord, Lease, NetworkSpec, RequestDigest, Unplaced};
@@ -198,6 +198,7 @@ impl Inner {
                 Ok(Tried::Done(record))
             }
             Admission::Pending(record) | Admission::Ended(record) => {
+                say::without_host(&record);
                 self.tell([changed(&record)]);
                 Ok(Tried::Done(record))
             }

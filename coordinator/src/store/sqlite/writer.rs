@@ -120,6 +120,18 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Through the queue and the thread. That it answers is what is asked: what it answers is for others to deal with.
+    pub(super) async fn beat(&self) -> StoreResult<()> {
+        let began = tokio::time::Instant::now();
+        let answer = self.write("beat", |_| Ok(Effect::Keep(()))).await;
+        if self.queue.is_closed() {
+            return Err(stopped("beat"));
+        }
+        if began.elapsed() < PATIENCE { Ok(()) } else { answer }
+    }
+}
+
 fn stopped(doing: &'static str) -> StoreError {
     StoreError::Failed { doing, text: "the writer thread has ended".to_owned() }
 }
