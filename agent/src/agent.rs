@@ -9,6 +9,7 @@
 
 mod adopt;
 mod elsewhere;
+mod heart;
 mod inventory;
 mod live;
 mod parts;
@@ -16,8 +17,10 @@ mod ready;
 mod upkeep;
 mod words;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use dewpoint_common::{message, systemd};
 use dewpoint_proto::cause::{Cause, Reason};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -29,6 +32,8 @@ use crate::config::Config;
 use crate::local::cli::RunArgs;
 use parts::Parts;
 
+/// How long the start waits for a first sight of libvirt.
+const LIBVIRT: Duration = Duration::from_secs(5);
 /// How long parts other than the executor may take to end.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -42,11 +47,14 @@ pub async fn run(config: Config, args: RunArgs) -> Result<(), Cause> {
     let mut tasks = JoinSet::new();
     let parts = Parts::build(config, &args).await?;
     parts.go_on().await?;
+    let hypervisor = Arc::clone(&parts.hypervisor);
     parts.spawn(&mut tasks, &stop);
+    // Ready means that libvirt was seen, or is known to be down: that is told as degraded, and waited for.
+    let _ = tokio::time::timeout(LIBVIRT, hypervisor.list()).await;
     ready::announce(args.ready_file.as_deref())?;
-    tracing::info!("ready");
+    tracing::info!(message_id = message::READY, "ready");
     let ended = until_told(&mut tasks).await;
-    ready::stopping();
+    systemd::stopping();
     stop.cancel();
     let drained =
         tokio::time::timeout(drain + GOODBYE, async { while tasks.join_next().await.is_some() {} }).await;
@@ -56,7 +64,7 @@ pub async fn run(config: Config, args: RunArgs) -> Result<(), Cause> {
             "not drained in time; what was in hand goes on at the next start"
         );
     }
-    tracing::info!("stopped");
+    tracing::info!(message_id = message::STOPPED, "stopped");
     ended
 }
 

@@ -38,8 +38,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dewpoint_common::message;
 use dewpoint_proto::cause::Cause;
-use dewpoint_proto::ids::{Epoch, EventId, ReportSeq, RunId, Term, VmId};
+use dewpoint_proto::ids::{Epoch, EventId, ReportSeq, RunId, Seq, Term, VmId};
 use dewpoint_proto::time::Millis;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -49,6 +50,7 @@ use entry::Entry;
 pub use error::{JournalError, OpenError};
 use moment::{BootId, Moment};
 pub use reader::Reader;
+pub(crate) use reader::connect as connect_read_only;
 use reserve::Reserve;
 pub use rows::{
     Change, EntryRow, EventFilter, EventRow, Page, Recovery, ReportRow, Session, Tail, Unfinished, VmRow,
@@ -95,7 +97,12 @@ pub struct Journal(Arc<Shared>);
 
 /// A delivery in the journal's queue.
 #[derive(Debug)]
-pub struct Offered(oneshot::Receiver<Result<Admission, JournalError>>);
+pub struct Offered {
+    event: EventId,
+    vm: VmId,
+    seq: Option<Seq>,
+    answer: oneshot::Receiver<Result<Admission, JournalError>>,
+}
 
 impl Offered {
     /// Waits for the disk.
@@ -103,7 +110,14 @@ impl Offered {
     /// # Errors
     /// As [`Journal::admit`].
     pub async fn answer(self) -> Result<Admission, JournalError> {
-        self.0.await.map_err(|_| JournalError::Closed)?
+        let answer = self.answer.await.map_err(|_| JournalError::Closed)?;
+        if let Ok(Admission::Refused(cause)) = &answer {
+            let (event_id, vm_id, seq, reason) =
+                (self.event, self.vm, self.seq.map(|seq| seq.0), &cause.reason);
+            tracing::info!(message_id = message::EVENT_REFUSED, %event_id, %vm_id, seq, %reason,
+                advice = cause.advice, "refused: {}", cause.text);
+        }
+        answer
     }
 }
 
@@ -219,9 +233,10 @@ impl Journal {
         delivery: Delivery,
         then: Option<Then<Admission>>,
     ) -> Result<Offered, JournalError> {
+        let ((event, vm), seq) = (delivery.payload.named(), delivery.origin.seq());
         let (job, answer) = Task::job(Access::Admit, move |tx| admit::admit(tx, &delivery), then);
         self.0.inbox.send(job).await.map_err(|_| JournalError::Closed)?;
-        Ok(Offered(answer))
+        Ok(Offered { event, vm, seq, answer })
     }
 
     /// Writes entries of one event, all or none. `Finished` writes outcome, report and VM with it; the first

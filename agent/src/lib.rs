@@ -9,6 +9,7 @@
 //!   Effects go through three narrow traits:
 //! - [`hypervisor`] (domains, by libvirt), [`storage`] (images, disks, seeds, recycle), [`network`] (anti-spoofing).
 //! - [`report`] tells the coordinator how each event ended, until it is acknowledged.
+//! - [`notes`] records what may be lost, every libvirt call and every state seen; [`why`] tells a VM's story from it.
 //! - [`local`] is the Unix socket and the commands for debugging on the spot.
 //!
 //! Parts hand values on; only [`agent`] knows them all.
@@ -24,5 +25,7 @@ pub mod journal;
 pub mod link;
 pub mod local;
 pub mod network;
+pub mod notes;
 pub mod report;
 pub mod storage;
+pub mod why;

@@ -28,6 +28,7 @@ mod tell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{HostId, Term};
 use tokio::sync::watch;
@@ -171,6 +172,7 @@ impl Link {
 
     async fn keep_up(&self) {
         let mut attempt = 0;
+        let mut said = None;
         loop {
             let since = Instant::now();
             let end = session::run(self).await;
@@ -178,7 +180,9 @@ impl Link {
                 return;
             }
             let cause = end.into_cause();
-            tracing::warn!(reason = %cause.reason, advice = cause.advice, "apart from the coordinator: {cause}");
+            let was_in_session = !matches!(self.state.borrow().phase, Phase::Apart(_));
+            say_apart(&cause, was_in_session || said.as_ref() != Some(&cause.reason));
+            said = Some(cause.reason.clone());
             self.apart(Some(cause));
             attempt = if since.elapsed() >= self.parts.timing.steady { 0 } else { attempt + 1 };
             let wait = backoff::full_jitter(self.parts.timing.backoff, attempt, rand::random());
@@ -188,6 +192,26 @@ impl Link {
 
     fn apart(&self, why: Option<Cause>) {
         self.state.send_modify(|state| state.phase = Phase::Apart(why));
+    }
+}
+
+/// Once for each session that ended, and for each new reason why there is none: not for each try.
+fn say_apart(cause: &Cause, is_news: bool) {
+    let (reason, advice) = (&cause.reason, &cause.advice);
+    if is_news {
+        tracing::warn!(message_id = message::SESSION_DOWN, %reason, advice, "apart from the coordinator: {}", cause.text);
+    } else {
+        tracing::debug!(%reason, "still apart from the coordinator: {}", cause.text);
+    }
+}
+
+fn say_hold(was: bool, is: bool, why: &str) {
+    match (was, is) {
+        (false, true) => {
+            tracing::warn!(message_id = message::HELD, why, "an operator holds this host: no new steps")
+        }
+        (true, false) => tracing::warn!(message_id = message::RELEASED, "the host is no longer held"),
+        _ => {}
     }
 }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dewpoint_common::{message, systemd, telemetry};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::HostId;
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::local::local_server::LocalServer;
+use futures::future::BoxFuture;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -17,6 +19,7 @@ use tonic::transport::Server as GrpcServer;
 use super::Ended;
 use super::adopt::Adoption;
 use super::elsewhere::Elsewhere;
+use super::heart::Heart;
 use super::inventory::Host;
 use super::live::Daemon;
 use super::upkeep::Upkeep;
@@ -26,6 +29,7 @@ use crate::config::{Config, Manner};
 use crate::execute::apply::Effects;
 use crate::execute::executor::{self, Executor};
 use crate::execute::settings::Settings;
+use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Libvirt};
 use crate::identity::{self, DataLock};
 use crate::intake;
@@ -38,6 +42,7 @@ use crate::local::commands::expects;
 use crate::local::service::LocalService;
 use crate::local::socket;
 use crate::network::nft::{Nft, NftSettings};
+use crate::notes::{self, Notes, Recorded};
 use crate::report::Inventory;
 use crate::report::progress::ProgressBoard;
 use crate::storage::{self, Files};
@@ -53,6 +58,8 @@ const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(super) struct Parts {
     /// None: the agent only observes.
     executor: Option<Executor>,
+    pub(super) hypervisor: Arc<dyn Hypervisor>,
+    heart: Heart,
     accepted: mpsc::Receiver<Journaled>,
     words: Words,
     link: Option<Link>,
@@ -81,31 +88,43 @@ pub fn libvirt(config: &Config) -> Result<Libvirt, Cause> {
     })
 }
 
+/// What all parts stand on.
+struct Ground {
+    lock: DataLock,
+    host: HostId,
+    journal: Journal,
+    /// As the journal has it from the last session.
+    held: bool,
+    files: Files,
+    effects: Effects,
+    /// Records what libvirt tells of VMs.
+    listen: BoxFuture<'static, ()>,
+}
+
+impl Ground {
+    async fn lay(config: &Config) -> Result<Self, Cause> {
+        let lock = take_data_dir(config)?;
+        let host = identity::read_or_make(&config.data_dir, identity::product_uuid())?.host_id;
+        speak_as(host);
+        let journal = open_journal(config)?;
+        let held = journal.tail().await.map_err(Cause::from)?.session.hold;
+        let files = open_files(config, host)?;
+        let notes = open_notes(config, &journal);
+        let effects = effects(config, &files, &notes)?;
+        let listen = Box::pin(notes.listen(effects.hypervisor.events()));
+        Ok(Self { lock, host, journal, held, files, effects, listen })
+    }
+}
+
 impl Parts {
     /// Makes all parts; nothing runs yet but the threads that they own.
     pub(super) async fn build(config: Config, args: &RunArgs) -> Result<Self, Cause> {
         let (coordinator, manner) = (coordinator(&config, args)?, config.manner());
-        let lock = take_data_dir(&config)?;
-        let host = identity::read_or_make(&config.data_dir, identity::product_uuid())?.host_id;
-        tracing::info!(host_id = %host, version = env!("CARGO_PKG_VERSION"), "starting");
-        let journal = open_journal(&config)?;
-        let held = journal.tail().await.map_err(Cause::from)?.session.hold;
-        let files = open_files(&config, host)?;
-        let effects = effects(&config, &files)?;
-        let adoption = (manner == Manner::Acts).then(|| Adoption {
-            journal: journal.clone(),
-            hypervisor: Arc::clone(&effects.hypervisor),
-            storage: Arc::clone(&effects.storage),
-        });
+        let Ground { lock, host, journal, held, files, effects, listen } = Ground::lay(&config).await?;
+        let adoption = (manner == Manner::Acts).then(|| adoption(&journal, &effects));
         let told = watch::Sender::new(Vec::new());
         let inventory: Arc<dyn Inventory> = Arc::new(Host::new(journal.clone(), &effects, told.subscribe()));
-        let elsewhere = (manner == Manner::Acts).then(|| Elsewhere {
-            data_dir: config.data_dir.clone(),
-            journal: journal.clone(),
-            hypervisor: Arc::clone(&effects.hypervisor),
-            storage: Arc::clone(&effects.storage),
-            told,
-        });
+        let elsewhere = (manner == Manner::Acts).then(|| elsewhere(&config, &journal, &effects, told));
         let board = ProgressBoard::default();
         let (admitted, accepted) = mpsc::channel(ADMITTED);
         let link = coordinator.map(|coordinator| {
@@ -123,24 +142,39 @@ impl Parts {
             Link::new(parts, held)
         });
         let state = link.as_ref().map(Link::state);
-        let words = Words::new(state.clone(), held);
+        let (words, session) = (Words::new(state.clone(), held), state.clone());
         let (server, hold) = (words.server(), words.hold());
         let live = Daemon {
             coordinator: config.coordinator.clone(),
             started: Millis::now(),
             link: state,
             hold: hold.clone(),
-            inventory,
+            inventory: Arc::clone(&inventory),
         };
         let settings = settings(&config);
         let files = (manner == Manner::Acts).then_some(files);
-        let upkeep = Upkeep { journal: journal.clone(), files };
+        let upkeep = Upkeep { journal: journal.clone(), files, listen };
         let local =
             LocalService { journal: journal.clone(), admitted, board: board.clone(), live: Arc::new(live) };
+        let (proven, hypervisor) = (journal.clone(), Arc::clone(&effects.hypervisor));
         let executor = (manner == Manner::Acts)
             .then(|| Executor::new(executor::Parts { journal, effects, settings, server, hold, board }));
+        let heart = Heart::new(executor.clone(), proven, inventory, session);
         let listener = socket::bind(&config.socket)?;
-        Ok(Self { executor, accepted, words, link, local, listener, upkeep, adoption, elsewhere, lock })
+        Ok(Self {
+            executor,
+            hypervisor,
+            heart,
+            accepted,
+            words,
+            link,
+            local,
+            listener,
+            upkeep,
+            adoption,
+            elsewhere,
+            lock,
+        })
     }
 
     /// Goes on with what was half done. An agent that only observes leaves it as it is.
@@ -153,15 +187,30 @@ impl Parts {
             elsewhere.refuse_without_folders().await?;
         }
         for event in executor.recover().await.map_err(Cause::from)? {
-            tracing::error!(event_id = %event.event, vm_id = %event.vm, kind = event.kind, "parked: {}", event.cause.text);
+            tracing::error!(event_id = %event.event, vm_id = %event.vm, kind = event.kind,
+                reason = %event.cause.reason, advice = event.cause.advice, "parked: {}", event.cause.text);
         }
         Ok(())
     }
 
     /// Sets every part running, each under its name; they end when `stop` says so.
     pub(super) fn spawn(self, tasks: &mut JoinSet<Ended>, stop: &CancellationToken) {
-        let Self { executor, accepted, words, link, local, listener, upkeep, adoption, elsewhere, lock } =
-            self;
+        let Self {
+            executor,
+            heart,
+            accepted,
+            words,
+            link,
+            local,
+            listener,
+            upkeep,
+            adoption,
+            elsewhere,
+            lock,
+            ..
+        } = self;
+        let told = stop.clone();
+        tasks.spawn(async move { ("the watchdog", beaten(heart, told).await) });
         let told = stop.clone();
         tasks.spawn(async move {
             match executor {
@@ -194,6 +243,13 @@ impl Parts {
             ("the upkeep", Ok(()))
         });
     }
+}
+
+/// Until the drain begins: from then on the executor's loop answers nobody.
+async fn beaten(heart: Heart, stop: CancellationToken) -> Result<(), Cause> {
+    let beats = systemd::watch(&heart, systemd::between_beats(), systemd::tell);
+    tokio::select! { () = stop.cancelled() => {}, () = beats => {} }
+    Ok(())
 }
 
 async fn looked_for(elsewhere: Option<Elsewhere>) {
@@ -251,6 +307,34 @@ fn open_journal(config: &Config) -> Result<Journal, Cause> {
     Journal::open(&config.data_dir.join("agent.db"), settings).map_err(Cause::from)
 }
 
+fn adoption(journal: &Journal, effects: &Effects) -> Adoption {
+    let (hypervisor, storage) = (Arc::clone(&effects.hypervisor), Arc::clone(&effects.storage));
+    Adoption { journal: journal.clone(), hypervisor, storage }
+}
+
+fn elsewhere(
+    config: &Config,
+    journal: &Journal,
+    effects: &Effects,
+    told: watch::Sender<Vec<Cause>>,
+) -> Elsewhere {
+    let (hypervisor, storage) = (Arc::clone(&effects.hypervisor), Arc::clone(&effects.storage));
+    Elsewhere { data_dir: config.data_dir.clone(), journal: journal.clone(), hypervisor, storage, told }
+}
+
+fn open_notes(config: &Config, journal: &Journal) -> Notes {
+    let path = config.data_dir.join("notes.db");
+    let notes = Notes::open(&path, journal.withheld(), notes::Bounds::default());
+    notes.started(Millis::now(), env!("CARGO_PKG_VERSION"));
+    notes
+}
+
+fn speak_as(host: HostId) {
+    telemetry::speak_for_host(host);
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(message_id = message::STARTED, version, "starting as host {host}");
+}
+
 fn open_files(config: &Config, host: HostId) -> Result<Files, Cause> {
     let settings = storage::Settings {
         group: config.storage.group.clone(),
@@ -266,9 +350,9 @@ fn open_files(config: &Config, host: HostId) -> Result<Files, Cause> {
     }
 }
 
-fn effects(config: &Config, files: &Files) -> Result<Effects, Cause> {
+fn effects(config: &Config, files: &Files, notes: &Notes) -> Result<Effects, Cause> {
     Ok(Effects {
-        hypervisor: Arc::new(libvirt(config)?),
+        hypervisor: Arc::new(Recorded::new(Arc::new(libvirt(config)?), notes.clone())),
         storage: Arc::new(files.clone()),
         shield: Arc::new(Nft::new(NftSettings {
             table: config.network.nft_table.clone(),

@@ -3,13 +3,12 @@
 use std::io::Write;
 use std::path::Path;
 
+use dewpoint_common::systemd;
 use dewpoint_proto::cause::{Cause, Reason};
-use sd_notify::NotifyState;
 
 /// Tells systemd, and writes the ready file, whole.
 pub(super) fn announce(ready_file: Option<&Path>) -> Result<(), Cause> {
-    // No socket: not started by systemd.
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    systemd::ready();
     let Some(path) = ready_file else { return Ok(()) };
     write(path).map_err(|error| {
         Cause::new(
@@ -18,11 +17,6 @@ pub(super) fn announce(ready_file: Option<&Path>) -> Result<(), Cause> {
         )
         .advise("name a path in a folder that exists")
     })
-}
-
-/// Tells systemd that the agent is on its way out.
-pub(super) fn stopping() {
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
 }
 
 fn write(path: &Path) -> std::io::Result<()> {

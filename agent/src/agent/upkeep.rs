@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use dewpoint_proto::time::Millis;
+use futures::future::BoxFuture;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::journal::Journal;
@@ -17,21 +18,28 @@ pub(super) struct Upkeep {
     pub(super) journal: Journal,
     /// None: the agent only observes, and its files are no business of its own.
     pub(super) files: Option<Files>,
+    /// Records what libvirt tells of VMs.
+    pub(super) listen: BoxFuture<'static, ()>,
 }
 
 impl Upkeep {
     /// Runs until dropped. What fails is tried again the next time.
     pub(super) async fn run(self) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.journal.prune().await {
-                tracing::warn!("old events could not be pruned: {error}");
-            }
-            if let Some(files) = &self.files {
-                keep_files(files).await;
-            }
+        let Self { journal, files, listen } = self;
+        tokio::select! { () = listen => {}, () = keep_up(&journal, files.as_ref()) => {} }
+    }
+}
+
+async fn keep_up(journal: &Journal, files: Option<&Files>) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = journal.prune().await {
+            tracing::warn!("old events could not be pruned: {error}");
+        }
+        if let Some(files) = files {
+            keep_files(files).await;
         }
     }
 }

@@ -9,10 +9,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dewpoint_common::message;
 use dewpoint_proto::ids::VmId;
 use futures::FutureExt;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,6 +53,8 @@ pub struct Parts {
 pub struct Executor {
     shared: Arc<Shared>,
     lanes: TaskTracker,
+    /// Asks the loop for a sign of life; one at a time.
+    pulse: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 /// What the lanes share.
@@ -61,6 +64,8 @@ pub(super) struct Shared {
     /// Cancelled: finish the step in hand, then stop.
     pub(super) stop: CancellationToken,
     doors: Mutex<HashMap<VmId, Door>>,
+    /// Taken by the loop.
+    pulses: Mutex<Option<mpsc::Receiver<oneshot::Sender<()>>>>,
 }
 
 /// Where events wait to be taken in by their lane.
@@ -76,8 +81,10 @@ impl Executor {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let builds = Arc::new(Semaphore::new(parts.settings.builds.max(1)));
-        let shared = Shared { parts, builds, stop: CancellationToken::new(), doors: Mutex::default() };
-        Self { shared: Arc::new(shared), lanes: TaskTracker::new() }
+        let (pulse, pulses) = mpsc::channel(1);
+        let (stop, pulses) = (CancellationToken::new(), Mutex::new(Some(pulses)));
+        let shared = Shared { parts, builds, stop, doors: Mutex::default(), pulses };
+        Self { shared: Arc::new(shared), lanes: TaskTracker::new(), pulse }
     }
 
     /// Goes on with what was unfinished when the agent stopped. Frozen guests are thawed first: that is the first step of
@@ -92,7 +99,8 @@ impl Executor {
         let mut lanes: HashMap<VmId, Vec<Incoming>> = HashMap::new();
         for event in recovery.events {
             let (event_id, vm_id) = (event.proof.id(), event.proof.vm());
-            tracing::info!(%event_id, %vm_id, stage = event.stage.name(), "going on");
+            let kind = event.proof.event().kind.name();
+            tracing::info!(%event_id, %vm_id, %kind, stage = event.stage.name(), "going on after a restart");
             lanes.entry(vm_id).or_default().push(Incoming::Old(Box::new(event)));
         }
         for (vm, events) in lanes {
@@ -105,18 +113,26 @@ impl Executor {
     /// Jobs are dropped: they resume at the next start.
     pub async fn run(&self, mut admitted: mpsc::Receiver<Journaled>, stop: CancellationToken) {
         let mut events = Some(self.shared.parts.effects.hypervisor.events());
+        let mut pulses = self.shared.pulses.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut hold = self.shared.parts.hold.clone();
         let mut server = self.shared.parts.server.clone();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(event) = admitted.recv() => self.hand(event.vm(), vec![Incoming::New(event)]),
+                Some(event) = admitted.recv() => {
+                    accepted(&event);
+                    self.hand(event.vm(), vec![Incoming::New(event)]);
+                }
                 happened = next(&mut events) => match happened {
                     Ok(DomainEvent::Changed(vm, _)) => self.shared.ring(vm),
                     Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => self.shared.ring_all(),
                     // The hypervisor has ended, so there is nothing more to come; sweeps look all the same.
                     Err(RecvError::Closed) => events = None,
                 },
+                Some(pulse) = asked(&mut pulses) => {
+                    // Whoever asked may have lost patience.
+                    let _ = pulse.send(());
+                }
                 Ok(()) = hold.changed() => self.shared.ring_all(),
                 Ok(()) = server.changed() => self.shared.ring_all(),
             }
@@ -124,6 +140,12 @@ impl Executor {
         self.shared.stop.cancel();
         self.lanes.close();
         self.lanes.wait().await;
+    }
+
+    /// Through the loop of [`Self::run`] and back: what a beat proves. False: it has ended.
+    pub async fn beat(&self) -> bool {
+        let (pulse, felt) = oneshot::channel();
+        self.pulse.send(pulse).await.is_ok() && felt.await.is_ok()
     }
 
     /// VMs with unfinished events.
@@ -143,12 +165,25 @@ impl Executor {
             let watched = async move {
                 if lane.await.is_err() {
                     // A bug. The VM's events stay in the journal for the next start; no other lane is touched.
-                    tracing::error!(vm_id = %vm, "the VM's lane panicked, and goes on when the agent is started again");
+                    tracing::error!("the VM's lane panicked, and goes on when the agent is started again");
                 }
             };
             self.lanes.spawn(watched.instrument(tracing::info_span!("lane", vm_id = %vm)));
         }
     }
+}
+
+async fn asked(pulses: &mut Option<mpsc::Receiver<oneshot::Sender<()>>>) -> Option<oneshot::Sender<()>> {
+    match pulses {
+        Some(pulses) => pulses.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn accepted(proof: &Journaled) {
+    let (event_id, vm_id, kind) = (proof.id(), proof.vm(), proof.event().kind.name());
+    tracing::info!(message_id = message::EVENT_ACCEPTED, %event_id, %vm_id, %kind,
+        seq = proof.origin().seq().map(|seq| seq.0), generation = proof.generation().0, "accepted");
 }
 
 async fn next(events: &mut Option<broadcast::Receiver<DomainEvent>>) -> Result<DomainEvent, RecvError> {

@@ -14,17 +14,21 @@
 //! comes, or the agent drains; a call is always waited for. Nothing is applied that the journal did not take first.
 
 mod later;
+mod tell;
 mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use dewpoint_common::message;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::outcome::Outcome;
+use dewpoint_proto::time::Millis;
 use futures::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
+use tracing::Instrument;
 
 use super::apply::{apply, is_job};
 use super::executor::Shared;
@@ -36,7 +40,9 @@ use super::step::Step;
 use crate::hypervisor::BackupJob;
 use crate::journal::entry::{Entry, UndoneAs};
 use crate::journal::{JournalError, Journaled, Origin, Unfinished};
+use crate::report::progress::Progress;
 use crate::storage::JobProgress;
+use tell::{ended, told};
 use work::Work;
 
 /// One VM's lane.
@@ -112,7 +118,8 @@ impl Lane {
         // Cancels act through their targets, so with no other event there is none left to act through.
         let Some(at) = self.works.iter().position(|work| !work.is_cancel()) else { return Turn::Again };
         let mut work = self.works.remove(at);
-        let turn = self.advance(&mut work, seen).await;
+        let span = span_of(&work);
+        let turn = self.advance(&mut work, seen).instrument(span).await;
         if !work.ended() {
             self.works.insert(at, work);
         }
@@ -138,8 +145,9 @@ impl Lane {
             Next::Steps(steps) => self.carry_out(work, seen, &server, steps).await,
             Next::Wait(wait) => self.pause(work, seen, wait).await,
             Next::Undo(cause) => {
-                tracing::warn!(event_id = %work.id(), vm_id = %self.vm, reason = %cause.reason, "undoing: {}", cause.text);
+                let (reason, text) = (cause.reason.clone(), cause.text.clone());
                 self.write(work, vec![Entry::UndoDecided { cause, ends: UndoneAs::Failed }]).await?;
+                tracing::warn!(message_id = message::UNDO_DECIDED, %reason, "to be undone: {text}");
                 Ok(Turn::Again)
             }
             Next::Done(done) => self.end(work, seen, finish::when_done(&work.history, done)).await,
@@ -165,12 +173,19 @@ impl Lane {
             let question = self.question(work, seen, server);
             work.starts(&steps, question.before(question.vm_if_there().ok().flatten().as_ref()))
         };
+        let begins = !work.history.begun();
         self.write(work, started).await?;
+        if begins {
+            tracing::info!(message_id = message::EVENT_BEGUN, generation = %work.proof.generation(), "begun");
+        }
         let progress = JobProgress::default();
         self.show(work, job.unwrap_or(steps[0]), progress.get(), "");
         let question = self.question(work, seen, server);
         let effects = &self.shared.parts.effects;
-        let applied = join_all(steps.iter().map(|step| apply(effects, &question, *step, &progress)));
+        let applied = join_all(steps.iter().map(|step| {
+            let attempt = work.history.attempts(*step);
+            told(*step, attempt, apply(effects, &question, *step, &progress))
+        }));
         let results = match job {
             None => Some(applied.await),
             Some(job) => self.unless_interrupted(work, job, &progress, applied).await,
@@ -232,9 +247,10 @@ impl Lane {
             (On::Domain | On::Clock, _) => ((0, 0), settings.sweep),
         };
         let step = work.history.all().last().map_or("", |tried| tried.step.as_str());
-        self.shared.show(work.progress(step, bytes, &wait.why));
         let expires = work.expires(&self.shared.parts.journal.now()).filter(|_| !work.history.begun());
         let until = wait.until.into_iter().chain(expires).min();
+        let at = until.map(|until| Millis::now().plus(until.saturating_sub(self.shared.now())));
+        self.shared.show(Progress { until: at, ..work.progress(step, bytes, &wait.why) });
         Ok(Turn::Sleep { until, at_most })
     }
 
@@ -254,7 +270,7 @@ impl Lane {
     async fn close(&mut self, work: &mut Work, entry: Entry, outcome: Outcome) -> Result<(), JournalError> {
         self.write(work, vec![entry]).await?;
         work.end();
-        tracing::info!(event_id = %work.id(), vm_id = %self.vm, kind = %work.event().kind.name(), "{}", outcome.name());
+        span_of(work).in_scope(|| ended(&outcome));
         self.shared.parts.board.clear(work.id());
         self.ended.push((work.id(), outcome));
         Ok(())
@@ -273,7 +289,7 @@ impl Lane {
         let cause = Cause::from(error.clone());
         match error {
             JournalError::Closed | JournalError::Illegal(_) | JournalError::NoEvent(_) => {
-                tracing::error!(vm_id = %self.vm, "the lane stops: {}", cause.text);
+                tracing::error!(reason = %cause.reason, "the lane stops: {}", cause.text);
                 Turn::Stop
             }
             _ => {
@@ -312,4 +328,9 @@ impl Lane {
     fn show(&self, work: &Work, step: Step, bytes: (u64, u64), waiting_for: &str) {
         self.shared.show(work.progress(step.as_str(), bytes, waiting_for));
     }
+}
+
+/// Whatever is logged for an event bears its id; the lane's own span has the VM's.
+fn span_of(work: &Work) -> tracing::Span {
+    tracing::info_span!("event", event_id = %work.id(), kind = %work.event().kind.name())
 }

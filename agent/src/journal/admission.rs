@@ -58,6 +58,17 @@ pub enum Payload {
     Unreadable(Unreadable),
 }
 
+impl Payload {
+    /// The event, and its VM.
+    #[must_use]
+    pub fn named(&self) -> (EventId, VmId) {
+        match self {
+            Self::Event(body) => (body.event().id, body.event().vm),
+            Self::Unreadable(found) => (found.event, found.vm),
+        }
+    }
+}
+
 /// Bytes that are no event this version knows, but name one.
 #[derive(Clone, Debug)]
 pub struct Unreadable {

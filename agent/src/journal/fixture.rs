@@ -190,3 +190,19 @@ pub(crate) async fn accepted_create(journal: &Journal, n: u128) {
     let admission = journal.admit(delivered(1, body(id(n), vm(n), create()))).await.unwrap();
     assert!(matches!(admission, super::Admission::New(_)), "{admission:?}");
 }
+
+/// Keeps the journal's thread busy until what is returned is dropped.
+pub(crate) async fn stall(journal: &Journal) -> std::sync::mpsc::SyncSender<()> {
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+    let (job, _answer) = super::thread::Task::job(
+        super::thread::Access::Read,
+        move |_| {
+            // Ends when the other end is dropped.
+            let _ = released.recv();
+            Ok(())
+        },
+        None,
+    );
+    assert!(journal.0.inbox.send(job).await.is_ok(), "the journal lives");
+    release
+}

@@ -130,6 +130,14 @@ pub(super) fn vms(db: &Connection) -> Result<Vec<VmRow>, JournalError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Every VM that has or had that name, gone ones last; at most ten.
+pub(super) fn vms_named(db: &Connection, name: &str) -> Result<Vec<VmRow>, JournalError> {
+    let mut statement =
+        db.prepare_cached(&format!("{VM} WHERE name = ?1 ORDER BY presence = 'gone', vm_id DESC LIMIT 10"))?;
+    let rows = statement.query_map([name], vm_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// What the newest Welcome said.
 pub(super) fn session(db: &Connection) -> Result<Session, JournalError> {
     let damaged = |what: &str| JournalError::Damaged(format!("meta: {what}"));

@@ -42,6 +42,14 @@ impl Reader {
         query::vms(&self.db)
     }
 
+    /// Every VM that has or had that name, gone ones last; at most ten.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn vms_named(&self, name: &str) -> Result<Vec<VmRow>, JournalError> {
+        query::vms_named(&self.db, name)
+    }
+
     /// Where the journal ends.
     ///
     /// # Errors
@@ -83,8 +91,8 @@ impl Reader {
     }
 }
 
-/// A connection that never writes.
-pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// Opens a database in WAL mode for reading alone, whether anyone writes it or not.
+pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(usable);
     match opened {

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::time::Duration;
 
 use dewpoint_common::gather::Gather;
+use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::ReportSeq;
 use rusqlite::Connection;
@@ -237,7 +238,9 @@ impl Writer {
         self.reserve.refill();
         let mut outcome = self.transact(jobs);
         if matches!(outcome, Err(JournalError::Full(_))) && self.reserve.spend() {
-            tracing::error!("the journal's disk is full: its reserve is given up, new events are withheld");
+            tracing::warn!(
+                "the journal's disk is full: its reserve is given up, so that running events can end"
+            );
             outcome = self.transact(jobs);
         }
         if outcome.is_ok() {
@@ -330,6 +333,9 @@ impl Writer {
         };
         self.outlets.withheld.send_if_modified(|now| {
             let changed = *now != why;
+            if changed {
+                say(why.as_ref());
+            }
             *now = why;
             changed
         });
@@ -343,6 +349,14 @@ impl Writer {
         if let Some(newest) = effects.report {
             self.outlets.reports.send_replace(newest);
         }
+    }
+}
+
+fn say(withheld: Option<&Cause>) {
+    match withheld {
+        Some(cause) => tracing::error!(message_id = message::JOURNAL_WITHHELD, reason = %cause.reason,
+            advice = cause.advice, "new events are withheld: {}", cause.text),
+        None => tracing::info!(message_id = message::JOURNAL_TAKES, "new events are taken again"),
     }
 }
 

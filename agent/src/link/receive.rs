@@ -35,7 +35,7 @@ impl Session<'_> {
     async fn delivered(&mut self, deliver: wire::Deliver) -> Result<(), End> {
         let seq = Seq(deliver.seq);
         if self.standing != Standing::Welcome(Term(deliver.term)) {
-            tracing::warn!(%seq, term = deliver.term, standing = ?self.standing, "a delivery of another term is ignored");
+            tracing::warn!(seq = seq.0, term = deliver.term, standing = ?self.standing, "a delivery of another term is ignored");
             return Ok(());
         }
         match self.pending.put(seq, parse(deliver)?) {
@@ -92,7 +92,9 @@ impl Session<'_> {
     pub(super) fn admitted(&mut self, seq: Seq, answer: Result<Admission, JournalError>) -> Result<(), End> {
         match answer {
             Ok(admission) => {
-                note(seq, &admission);
+                if let Admission::Seen(stage) = &admission {
+                    tracing::debug!(%seq, stage = stage.name(), "delivered again");
+                }
                 self.pending.accept(seq);
                 self.accepted = self.accepted.max(Some(seq));
                 Ok(())
@@ -133,12 +135,8 @@ impl Session<'_> {
     }
 
     async fn held(&mut self, hold: wire::Hold) -> Result<(), End> {
-        tracing::warn!(
-            hold = hold.hold,
-            reason = hold.reason,
-            "an operator holds this host, or no longer does"
-        );
         self.link.state.send_modify(|state| {
+            super::say_hold(state.hold, hold.hold, &hold.reason);
             state.hold = hold.hold;
             state.hold_reason = dewpoint_proto::cause::shortened(&hold.reason);
         });
@@ -164,17 +162,6 @@ fn is_withheld(error: &JournalError) -> bool {
         error,
         JournalError::Withheld(_) | JournalError::Full(_) | JournalError::Disk(_) | JournalError::Corrupt(_)
     )
-}
-
-fn note(seq: Seq, admission: &Admission) {
-    match admission {
-        Admission::New(proof) => {
-            tracing::info!(%seq, event_id = %proof.id(), vm_id = %proof.vm(), kind = %proof.event().kind.name(),
-                generation = %proof.generation(), "accepted");
-        }
-        Admission::Refused(cause) => tracing::info!(%seq, reason = %cause.reason, "refused: {cause}"),
-        Admission::Seen(stage) => tracing::debug!(%seq, stage = stage.name(), "delivered again"),
-    }
 }
 
 /// A delivery from the wire. One that cannot be read but names its event takes its place in the queue all the same,

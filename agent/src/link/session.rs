@@ -1,5 +1,6 @@
 //! One session, from dialling to its end: a loop that names what woke it, and then does the work.
 
+use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{ReportSeq, Seq, Term};
 use dewpoint_proto::status::from_status;
@@ -232,8 +233,14 @@ async fn welcomed(link: &Link, tail: &Tail, welcome: wire::Welcome) -> Result<Op
         .into());
     }
     journal.acknowledge(acked).await?;
-    tracing::info!(%term, reports_acked = %acked, hold = welcome.hold, "connected to the coordinator");
+    tracing::info!(
+        message_id = message::SESSION_UP,
+        term = term.0,
+        reports_acked = acked.0,
+        "connected to the coordinator"
+    );
     link.state.send_modify(|state| {
+        super::say_hold(state.hold, welcome.hold, "");
         state.phase = Phase::Connected;
         state.term = term;
         state.hold = welcome.hold;
@@ -247,7 +254,8 @@ fn diverged(link: &Link, told: wire::Diverged) -> Opening {
         || Cause::new(Reason::Diverged, "this host's journal does not match the coordinator's log"),
         Cause::from,
     );
-    tracing::error!(advice = cause.advice, "diverged, nothing is taken: {cause}");
+    tracing::error!(message_id = message::HOST_DIVERGED, reason = %cause.reason, advice = cause.advice,
+        "diverged, nothing is taken: {}", cause.text);
     link.state.send_modify(|state| state.phase = Phase::Diverged(cause));
     Opening {
         standing: Standing::Diverged,

@@ -336,6 +336,7 @@ async fn pings_are_answered_and_progress_is_told() {
         steps_done: 0,
         bytes: (5, 10),
         waiting_for: String::new(),
+        until: None,
     };
     host.board.set(progress);
     let told = session

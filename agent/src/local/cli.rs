@@ -39,6 +39,8 @@ pub enum Command {
     /// One event.
     #[command(subcommand)]
     Event(EventCommand),
+    /// A VM's whole story: what was asked, each step and libvirt call, each state seen, and what is waited for now.
+    Why(WhyArgs),
     /// Carry out an event from a TOML or JSON file, without a coordinator.
     Submit(SubmitArgs),
     /// Check the configuration and print it with every default.
@@ -121,6 +123,19 @@ pub struct NewArgs {
     /// Also when the old one is sound: its unfinished events are lost to this host.
     #[arg(long)]
     pub although_sound: bool,
+}
+
+/// Whose story, and how much of it.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// The VM's id or name.
+    pub vm: String,
+    /// How far back, as in 2h or 7d; without it, the last five events and what came after.
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub since: Option<std::time::Duration>,
+    /// All that there is.
+    #[arg(long, conflicts_with = "since")]
+    pub all: bool,
 }
 
 /// What is submitted.

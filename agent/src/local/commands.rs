@@ -5,6 +5,7 @@ mod journal;
 mod status;
 mod submit;
 mod vms;
+mod why;
 
 use std::path::Path;
 
@@ -42,6 +43,7 @@ async fn with_config(command: Command, config: &Config, form: Form) -> Result<()
         Command::Events(args) => events::list(&reader(config)?, &args, form),
         Command::Event(EventCommand::Show { id }) => events::show(&reader(config)?, id, form),
         Command::Submit(args) => submit::submit(config, &args, form).await,
+        Command::Why(args) => why::tell(config, &args, form).await,
         Command::HostId => host_id(config, form),
         Command::Journal(command) => journal::carry_out(command, config, form),
         Command::Run(_) | Command::Completion { .. } | Command::Man { .. } | Command::CheckConfig => {

@@ -10,8 +10,8 @@ use dewpoint_proto::event::Body;
 use dewpoint_proto::ids::EventId;
 use dewpoint_proto::status::to_status;
 use dewpoint_proto::wire::local::{
-    StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, WatchRequest, WatchResponse,
-    local_server::Local,
+    Doing, DoingRequest, DoingResponse, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse,
+    WatchRequest, WatchResponse, local_server::Local,
 };
 use futures::Stream;
 use tokio::sync::mpsc::OwnedPermit;
@@ -70,6 +70,14 @@ impl Local for LocalService {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Ok(Response::new(self.live.status().await))
+    }
+
+    async fn doing(&self, _: Request<DoingRequest>) -> Result<Response<DoingResponse>, Status> {
+        let doing = self.board.all().into_values().map(|progress| Doing {
+            until_ms: progress.until.map_or(0, |until| until.0),
+            progress: Some(progress.into()),
+        });
+        Ok(Response::new(DoingResponse { doing: doing.collect() }))
     }
 }
 

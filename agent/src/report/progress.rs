@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dewpoint_proto::ids::EventId;
+use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::event as wire;
 use tokio::sync::watch;
 
@@ -20,6 +21,8 @@ pub struct Progress {
     pub bytes: (u64, u64),
     /// What is being waited for; empty: nothing.
     pub waiting_for: String,
+    /// By when that is given up, or tried again; none: it is not known. Told on this host alone.
+    pub until: Option<Millis>,
 }
 
 impl From<Progress> for wire::Progress {

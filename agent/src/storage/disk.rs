@@ -138,7 +138,7 @@ impl Files {
             })
             .await;
         if let Err(cause) = dropped {
-            tracing::warn!(%vm, %cause, "a half-made file is left for later");
+            tracing::warn!(vm_id = %vm, reason = %cause.reason, "a half-made file is left for later: {}", cause.text);
         }
     }
 

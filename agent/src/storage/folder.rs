@@ -256,7 +256,7 @@ impl Inner {
         let folder = self.layout.folder(vm);
         let aside =
             self.layout.quarantine().join(format!("{}-{vm}", super::recycle::stamp(self.clock.wall())));
-        tracing::warn!(%vm, to = %aside.display(), "the VM's folder holds files of others: moved to the quarantine");
+        tracing::warn!(vm_id = %vm, to = %aside.display(), "the VM's folder holds files of others: moved to the quarantine");
         self.durable.take_name(&folder, &aside).or_failed("move the VM's folder to the quarantine", &folder)
     }
 

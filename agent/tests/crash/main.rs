@@ -7,3 +7,4 @@ mod random;
 mod rig;
 mod scenarios;
 mod trouble;
+mod why;

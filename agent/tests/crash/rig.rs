@@ -15,6 +15,7 @@ use dewpoint_agent::intake::judge;
 use dewpoint_agent::journal::moment::BootId;
 use dewpoint_agent::journal::{self, Admission, Delivery, Journal, Journaled, Origin, Payload};
 use dewpoint_agent::network::fake::FakeShield;
+use dewpoint_agent::notes::{self, Notes, Recorded};
 use dewpoint_agent::report::progress::ProgressBoard;
 use dewpoint_agent::storage::ImageServer;
 use dewpoint_agent::storage::fake::{FakeStorage, image_of};
@@ -42,6 +43,8 @@ pub(crate) struct Rig {
     last_seq: Seq,
     generation: Generation,
     last: Option<Delivery>,
+    /// Kept for `why` only where a test reads them: thousands of agents need none.
+    keeps_notes: bool,
 }
 
 struct Agent {
@@ -74,9 +77,24 @@ impl Rig {
             last_seq: Seq(0),
             generation: Generation(0),
             last: None,
+            keeps_notes: false,
         };
         rig.start();
         rig
+    }
+
+    /// A host whose agents record what they do.
+    pub(crate) fn with_notes() -> Self {
+        let mut rig = Self::new();
+        rig.kill();
+        rig.keeps_notes = true;
+        rig.start();
+        rig
+    }
+
+    /// Where journal and notes are.
+    pub(crate) fn data(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Starts the agent: opens the journal, goes on with what is unfinished.
@@ -87,8 +105,15 @@ impl Rig {
             .build()
             .expect("a runtime");
         let journal = self.open();
+        let notes = if self.keeps_notes {
+            Notes::open(&self.dir.path().join("notes.db"), journal.withheld(), notes::Bounds::default())
+        } else {
+            Notes::none()
+        };
+        notes.started(Millis::now(), "0.1.0");
+        let fake = Arc::new(FakeHypervisor::new(self.world.clone()));
         let effects = Effects {
-            hypervisor: Arc::new(FakeHypervisor::new(self.world.clone())),
+            hypervisor: Arc::new(Recorded::new(fake, notes)),
             storage: Arc::new(FakeStorage::new(self.world.clone())),
             shield: Arc::new(FakeShield::new(self.world.clone())),
         };

@@ -16,3 +16,5 @@ mod observing;
 mod snapshots;
 mod stopping;
 mod undisturbed;
+mod watchdog;
+mod why;

@@ -1,10 +1,11 @@
 //! What cancels and destroys do to the events before them in their lane.
 
+use dewpoint_common::message;
 use dewpoint_proto::event::Kind;
 use dewpoint_proto::ids::EventId;
 use dewpoint_proto::outcome::Outcome;
 
-use super::{Lane, Work};
+use super::{Lane, Work, span_of};
 use crate::execute::finish;
 use crate::execute::plan::cancel::{Cancelling, Target, cancelled, decide, superseded};
 use crate::journal::JournalError;
@@ -46,10 +47,16 @@ impl Lane {
         match (decision, of) {
             (Cancelling::Undo, Some(of)) => {
                 let cause = cancelled(self.works[at].event());
+                let reason = cause.reason.clone();
                 let mut work = self.works.remove(of);
                 let written = self
                     .write(&mut work, vec![Entry::UndoDecided { cause, ends: UndoneAs::Cancelled }])
                     .await;
+                if written.is_ok() {
+                    span_of(&work).in_scope(|| {
+                        tracing::info!(message_id = message::UNDO_DECIDED, %reason, "to be undone: it was cancelled");
+                    });
+                }
                 self.works.insert(of, work);
                 written?;
             }

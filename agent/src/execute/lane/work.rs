@@ -134,6 +134,7 @@ impl Work {
             steps_done: self.history.steps_done(),
             bytes,
             waiting_for: waiting_for.to_owned(),
+            until: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
 use tokio::sync::broadcast;
@@ -47,6 +48,8 @@ struct State {
     /// Counts connections, so that the end of an old one is not taken for that of the present one.
     broken: u64,
     connection: u64,
+    /// That it is down was said already.
+    told_down: bool,
 }
 
 enum Phase {
@@ -61,7 +64,13 @@ impl Events {
     /// # Errors
     /// `INTERNAL` when there can be no thread.
     pub(super) fn begin(uri: &str) -> Result<Self, Cause> {
-        let state = State { phase: Phase::Connecting(Instant::now()), stop: false, broken: 0, connection: 0 };
+        let state = State {
+            phase: Phase::Connecting(Instant::now()),
+            stop: false,
+            broken: 0,
+            connection: 0,
+            told_down: false,
+        };
         let shared = Arc::new(Shared {
             uri: uri.to_owned(),
             sender: broadcast::Sender::new(KEPT),
@@ -108,8 +117,7 @@ impl Shared {
             match self.connected() {
                 Ok(()) => backoff = BACKOFF.0,
                 Err(cause) => {
-                    tracing::warn!(%cause, "no events from libvirt");
-                    self.state().phase = Phase::Down(cause);
+                    self.fell(cause);
                     self.wait_stopped(backoff.mul_f64(rand::random_range(0.1..1.0)));
                     backoff = (backoff * 2).min(BACKOFF.1);
                     self.state().phase = Phase::Connecting(Instant::now());
@@ -127,10 +135,11 @@ impl Shared {
             let mut state = self.state();
             state.connection += 1;
             state.phase = Phase::Up;
+            state.told_down = false;
             state.connection
         };
         let told = self.watch_close(&connect, number);
-        tracing::debug!(uri = self.uri, "registered for libvirt's events");
+        tracing::info!(message_id = message::LIBVIRT_UP, uri = self.uri, "libvirt answers");
         self.send(DomainEvent::Resync);
         self.wait_broken(&connect, number);
         if told {
@@ -138,7 +147,22 @@ impl Shared {
         }
         let mut state = self.state();
         state.phase = Phase::Connecting(Instant::now());
+        if !state.stop {
+            state.told_down = true;
+            tracing::warn!(message_id = message::LIBVIRT_DOWN, reason = %Reason::HypervisorDown,
+                "the connection with libvirt broke; connecting again");
+        }
         Ok(())
+    }
+
+    /// libvirt cannot be reached: said once, until it can.
+    fn fell(&self, cause: Cause) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.told_down, true) {
+            tracing::warn!(message_id = message::LIBVIRT_DOWN, reason = %cause.reason, advice = cause.advice,
+                "libvirt does not answer: {}", cause.text);
+        }
+        state.phase = Phase::Down(cause);
     }
 
     fn watch_close(self: &Arc<Self>, connect: &Connect, number: u64) -> bool {

@@ -66,7 +66,7 @@ impl Inner {
         receipt: &Receipt,
         delete: impl FnOnce() -> Result<(), Cause>,
     ) -> Result<(), Cause> {
-        tracing::info!(vm = %receipt.vm, disk = %receipt.disk, ?why, size_bytes = receipt.size_bytes, "disk deleted");
+        tracing::info!(vm_id = %receipt.vm, disk = %receipt.disk, ?why, size_bytes = receipt.size_bytes, "disk deleted");
         self.with_line(why, receipt, delete)
     }
 

@@ -1,0 +1,316 @@
+//! A VM's whole story, oldest first: what was asked of it, each step, each call to libvirt, each state that was seen, and
+//! at the end what is unfinished and what it waits for.
+//!
+//! Pure: rows in, a [`Story`] out, and text or JSON of it. The journal tells what must be true; the notes, which may be
+//! lost, what happened between.
+
+mod events;
+mod notes;
+mod text;
+
+use dewpoint_proto::cause::Cause;
+use dewpoint_proto::ids::{EventId, Generation, Seq, VmId};
+use dewpoint_proto::outcome::Outcome;
+use dewpoint_proto::time::Millis;
+use serde::Serialize;
+
+use crate::journal::{EntryRow, EventRow, VmRow};
+use crate::notes::{CallEnd, CallRow, Lost, StartRow, StateRow};
+
+/// A VM's story.
+#[derive(Clone, Debug, Serialize)]
+pub struct Story {
+    /// Which VM.
+    pub vm_id: VmId,
+    /// What the journal keeps of it; none: it never heard of it.
+    pub vm: Option<Kept>,
+    /// Events before those told here.
+    pub earlier_events: usize,
+    /// What happened, the oldest first.
+    pub items: Vec<Item>,
+    /// Why calls and states are missing; none: they are not.
+    pub without_notes: Option<Cause>,
+    /// Records that were dropped at some time, as there was no room.
+    pub lost: Option<Lost>,
+    /// How it is.
+    pub now: Now,
+}
+
+/// What the journal keeps of a VM.
+#[derive(Clone, Debug, Serialize)]
+pub struct Kept {
+    /// Its name.
+    pub name: Option<String>,
+    /// `building`, `there` or `gone`.
+    pub presence: String,
+    /// `on` or `off`: what events asked for.
+    pub wanted: String,
+    /// The highest generation ever accepted.
+    pub generation: Generation,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize)]
+pub struct Item {
+    /// By the host's wall clock.
+    pub at_ms: Millis,
+    /// What it was.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "what")]
+pub enum What {
+    /// An event was accepted, or refused at once.
+    Accepted {
+        /// Which event.
+        event_id: EventId,
+        /// Its kind.
+        kind: String,
+        /// Its place in the coordinator's queue; none: submitted here.
+        seq: Option<Seq>,
+        /// The generation that it gives.
+        generation: Generation,
+        /// Not begun by then: expires.
+        not_after_ms: Option<Millis>,
+    },
+    /// A step was begun.
+    Step {
+        /// Of which event.
+        event_id: EventId,
+        /// Its name.
+        step: String,
+        /// Which try it is.
+        attempt: u32,
+        /// Until it returned, or was overtaken.
+        took_ms: Option<u64>,
+        /// What came of it.
+        end: StepEnd,
+    },
+    /// From here on the event is undone.
+    Undo {
+        /// Which event.
+        event_id: EventId,
+        /// Its kind.
+        kind: String,
+        /// Why.
+        cause: Cause,
+    },
+    /// The event ended.
+    Ended {
+        /// Which event.
+        event_id: EventId,
+        /// Its kind.
+        kind: String,
+        /// How.
+        outcome: Outcome,
+        /// Since its first step, or its acceptance.
+        took_ms: u64,
+        /// Whether the coordinator has the report.
+        report_acknowledged: bool,
+    },
+    /// An entry of a newer version.
+    Entry {
+        /// Of which event.
+        event_id: EventId,
+        /// As stored.
+        entry: String,
+    },
+    /// A call to libvirt.
+    Call {
+        /// Its name.
+        call: String,
+        /// Whether it was for all domains, and failed.
+        of_all: bool,
+        /// How many of them, one after the other.
+        times: u32,
+        /// The longest of them, in microseconds.
+        took_us: u64,
+        /// What came of it.
+        #[serde(flatten)]
+        end: CallEnd,
+    },
+    /// A change of the VM's state was seen.
+    State {
+        /// What it was before; none: not known.
+        was: Option<String>,
+        /// What it is.
+        now: String,
+        /// libvirt's words.
+        detail: String,
+        /// The run in progress.
+        run: Option<String>,
+    },
+    /// libvirt told of the VM.
+    Told {
+        /// In its words.
+        words: String,
+    },
+    /// The agent was started.
+    AgentStarted {
+        /// Its version.
+        version: String,
+    },
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "end")]
+pub enum StepEnd {
+    /// It returned well.
+    Returned,
+    /// It returned an error; it may have taken effect all the same.
+    Failed {
+        /// What it said.
+        cause: Cause,
+    },
+    /// It was cut off: the agent ended, or something that goes first came.
+    CutOff,
+    /// It is at work, or was when the agent ended.
+    Open,
+}
+
+/// How the VM is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Now {
+    /// When this was asked.
+    pub at_ms: Millis,
+    /// What libvirt says of the domain.
+    pub observed: Observed,
+    /// Whether the daemon answers; none: it does.
+    pub daemon_down: Option<Cause>,
+    /// What is unfinished, in the order of acceptance.
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// What libvirt says of the domain now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "seen")]
+pub enum Observed {
+    /// It is there.
+    There {
+        /// Its power.
+        power: String,
+        /// libvirt's words.
+        detail: String,
+        /// Why no call may be made; none: calls may.
+        busy: Option<String>,
+    },
+    /// There is none.
+    Absent,
+    /// A domain with its UUID is not ours.
+    Foreign {
+        /// Its name.
+        name: String,
+    },
+    /// It could not be asked.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+/// An event that has not ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unfinished {
+    /// Which event.
+    pub event_id: EventId,
+    /// Its kind.
+    pub kind: String,
+    /// `accepted`, `running` or `undoing`.
+    pub stage: String,
+    /// The last step that was begun; none: none was.
+    pub step: Option<String>,
+    /// When that was.
+    pub step_began_ms: Option<Millis>,
+    /// What is waited for, as the daemon says; empty: nothing, or nobody says.
+    pub waiting_for: String,
+    /// By when that is given up or tried again.
+    pub until_ms: Option<Millis>,
+    /// Of a job, bytes: how much of how much.
+    pub bytes: (u64, u64),
+    /// Not begun by then: expires.
+    pub not_after_ms: Option<Millis>,
+}
+
+/// What the daemon says of an event that it works on.
+#[derive(Clone, Debug, Default)]
+pub struct Doing {
+    /// What is waited for; empty: nothing.
+    pub waiting_for: String,
+    /// By when that is given up or tried again.
+    pub until: Option<Millis>,
+    /// Of a job, bytes: how much of how much.
+    pub bytes: (u64, u64),
+}
+
+/// What the notes have of a VM.
+#[derive(Clone, Debug, Default)]
+pub struct Noted {
+    /// Calls to libvirt.
+    pub calls: Vec<CallRow>,
+    /// States that were seen.
+    pub states: Vec<StateRow>,
+    /// Starts of the agent.
+    pub starts: Vec<StartRow>,
+}
+
+impl Kept {
+    /// From the journal's row.
+    #[must_use]
+    pub fn of(row: &VmRow) -> Self {
+        Self {
+            name: row.name.as_ref().map(ToString::to_string),
+            presence: row.presence.as_str().to_owned(),
+            wanted: if row.wanted == crate::hypervisor::Wanted::On { "on" } else { "off" }.to_owned(),
+            generation: row.generation,
+        }
+    }
+}
+
+/// Everything that happened, the oldest first.
+#[must_use]
+pub fn items(events: &[(EventRow, Vec<EntryRow>)], noted: Noted) -> Vec<Item> {
+    let mut items: Vec<Item> = events.iter().flat_map(|(row, entries)| events::of(row, entries)).collect();
+    items.extend(notes::of(noted));
+    // Stable: of one millisecond and one kind, what was written first comes first.
+    items.sort_by_key(|item| (item.at_ms, item.what.rank()));
+    items
+}
+
+impl What {
+    /// In which order things of one millisecond happened, as far as their kinds tell.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::AgentStarted { .. } => 0,
+            Self::Accepted { .. } => 1,
+            Self::Step { .. } | Self::Undo { .. } | Self::Entry { .. } => 2,
+            Self::Call { .. } => 3,
+            Self::State { .. } | Self::Told { .. } => 4,
+            Self::Ended { .. } => 5,
+        }
+    }
+}
+
+/// The events that have not ended, with what the daemon says of them.
+#[must_use]
+pub fn unfinished(
+    events: &[(EventRow, Vec<EntryRow>)],
+    doing: impl Fn(EventId) -> Option<Doing>,
+) -> Vec<Unfinished> {
+    let open = events.iter().filter(|(row, _)| row.finished_at.is_none());
+    open.map(|(row, entries)| events::unfinished(row, entries, doing(row.id))).collect()
+}
+
+impl Story {
+    /// For people, at 80 columns.
+    #[must_use]
+    pub fn text(&self) -> String {
+        text::of(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;
