@@ -49,8 +49,8 @@ fn qemu() -> Cause {
     )
 }
 
-/// Everything that a story may have in it.
-fn story() -> Story {
+/// Everything that may happen.
+fn happened() -> Vec<Item> {
     let overran = CallEnd::Overran { error: "power-off did not return within 30 s".into() };
     let failed = CallEnd::Failed { reason: Some("HYPERVISOR_ERROR".into()), error: qemu().text };
     let ended = |n, kind: &str, outcome, took_ms, report_acknowledged| What::Ended {
@@ -66,6 +66,31 @@ fn story() -> Story {
         detail: detail.into(),
         run: None,
     };
+    vec![
+        at(0, What::AgentStarted { version: "0.1.0".into() }),
+        at(1, accepted(1, "start", Some(11))),
+        at(1, step(1, "start", 1, Some(402), StepEnd::Failed { cause: qemu() })),
+        at(1, call("start", 1, 401_700, failed)),
+        at(2, call("observe", 37, 12_400, CallEnd::Well)),
+        at(3, What::Undo { event_id: event(1), kind: "start".into(), cause: qemu() }),
+        at(4, ended(1, "start", Outcome::Failed(qemu()), 3021, true)),
+        at(5, accepted(2, "start", None)),
+        at(5, step(2, "start", 1, Some(410), StepEnd::Returned)),
+        at(5, call("start", 1, 1_500, CallEnd::Well)),
+        at(5, state(Some("off"), "running", "running/booted")),
+        at(6, What::Told { words: "stopped/crashed".into() }),
+        at(6, state(Some("running"), "off", "shutoff/crashed")),
+        at(7, call("list", 1, 5_000_000, CallEnd::of(&down()))),
+        at(8, accepted(3, "stop", Some(12))),
+        at(8, step(3, "power-off", 1, Some(30_000), StepEnd::CutOff)),
+        at(8, call("power-off", 1, 30_000_000, overran)),
+        at(40, step(3, "power-off", 2, None, StepEnd::Open)),
+        at(41, What::Entry { event_id: event(3), entry: "step-teleported".into() }),
+    ]
+}
+
+/// Everything that a story may have in it.
+fn story() -> Story {
     Story {
         vm_id: VmId(Uuid::from_u128(9)),
         vm: Some(Kept {
@@ -75,27 +100,7 @@ fn story() -> Story {
             generation: Generation(3),
         }),
         earlier_events: 12,
-        items: vec![
-            at(0, What::AgentStarted { version: "0.1.0".into() }),
-            at(1, accepted(1, "start", Some(11))),
-            at(1, step(1, "start", 1, Some(402), StepEnd::Failed { cause: qemu() })),
-            at(1, call("start", 1, 401_700, failed)),
-            at(2, call("observe", 37, 12_400, CallEnd::Well)),
-            at(3, What::Undo { event_id: event(1), kind: "start".into(), cause: qemu() }),
-            at(4, ended(1, "start", Outcome::Failed(qemu()), 3021, true)),
-            at(5, accepted(2, "start", None)),
-            at(5, step(2, "start", 1, Some(410), StepEnd::Returned)),
-            at(5, call("start", 1, 1_500, CallEnd::Well)),
-            at(5, state(Some("off"), "running", "running/booted")),
-            at(6, What::Told { words: "stopped/crashed".into() }),
-            at(6, state(Some("running"), "off", "shutoff/crashed")),
-            at(7, call("list", 1, 5_000_000, CallEnd::of(&down()))),
-            at(8, accepted(3, "stop", Some(12))),
-            at(8, step(3, "power-off", 1, Some(30_000), StepEnd::CutOff)),
-            at(8, call("power-off", 1, 30_000_000, overran)),
-            at(40, step(3, "power-off", 2, None, StepEnd::Open)),
-            at(41, What::Entry { event_id: event(3), entry: "step-teleported".into() }),
-        ],
+        items: happened(),
         without_notes: None,
         lost: Some(Lost { records: 4, at_ms: BEGIN }),
         now: Now {

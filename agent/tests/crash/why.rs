@@ -21,19 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BEGIN: Millis = Millis(1_800_000_000_000);
 
 fn story(rig: &Rig, vm: VmId, daemon_down: Option<Cause>) -> Story {
-    let reader = Reader::open(&rig.data().join("agent.db")).unwrap();
-    let notes = NotesReader::open(&rig.data().join("notes.db")).unwrap();
+    let reader = Reader::open(&rig.data().join("agent.db")).expect("it is read");
+    let notes = NotesReader::open(&rig.data().join("notes.db")).expect("it is read");
     let filter = EventFilter { vm: Some(vm), unfinished: false };
-    let mut rows = reader.events(&filter, Page { before: None, limit: 100 }).unwrap();
+    let mut rows = reader.events(&filter, Page { before: None, limit: 100 }).expect("it is read");
     rows.reverse();
     let entries = |row: dewpoint_agent::journal::EventRow| {
-        let (_, entries) = reader.event(row.id).unwrap().unwrap();
+        let (_, entries) = reader.event(row.id).expect("it is read").expect("it is read");
         (row, entries)
     };
     let events: Vec<_> = rows.into_iter().map(entries).collect();
     let noted = Noted {
-        calls: notes.calls(vm, Millis(0)).unwrap(),
-        states: notes.states(vm, Millis(0)).unwrap(),
+        calls: notes.calls(vm, Millis(0)).expect("it is read"),
+        states: notes.states(vm, Millis(0)).expect("it is read"),
         starts: Vec::new(),
     };
     let board = rig.board.all();
@@ -46,11 +46,11 @@ fn story(rig: &Rig, vm: VmId, daemon_down: Option<Cause>) -> Story {
     };
     Story {
         vm_id: vm,
-        vm: reader.vm(vm).unwrap().as_ref().map(Kept::of),
+        vm: reader.vm(vm).expect("it is read").as_ref().map(Kept::of),
         earlier_events: 0,
         items: why::items(&events, noted),
         without_notes: None,
-        lost: notes.lost().unwrap(),
+        lost: notes.lost().expect("it is read"),
         now: Now {
             at_ms: Millis::now(),
             observed: Observed::Absent,
