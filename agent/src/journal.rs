@@ -25,6 +25,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod moment;
+mod offered;
 mod query;
 mod reader;
 mod reserve;
@@ -38,17 +39,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dewpoint_common::message;
 use dewpoint_proto::cause::Cause;
-use dewpoint_proto::ids::{Epoch, EventId, ReportSeq, RunId, Seq, Term, VmId};
+use dewpoint_proto::ids::{Epoch, EventId, ReportSeq, RunId, Term, VmId};
 use dewpoint_proto::time::Millis;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 pub use admission::{Admission, Delivery, Journaled, Judge, Origin, Payload};
 use check::{Depth, Expects};
 use entry::Entry;
 pub use error::{JournalError, OpenError};
 use moment::{BootId, Moment};
+pub use offered::Offered;
 pub use reader::Reader;
 pub(crate) use reader::connect as connect_read_only;
 use reserve::Reserve;
@@ -94,32 +95,6 @@ impl Settings {
 /// all the same. The thread ends with the last handle.
 #[derive(Clone)]
 pub struct Journal(Arc<Shared>);
-
-/// A delivery in the journal's queue.
-#[derive(Debug)]
-pub struct Offered {
-    event: EventId,
-    vm: VmId,
-    seq: Option<Seq>,
-    answer: oneshot::Receiver<Result<Admission, JournalError>>,
-}
-
-impl Offered {
-    /// Waits for the disk.
-    ///
-    /// # Errors
-    /// As [`Journal::admit`].
-    pub async fn answer(self) -> Result<Admission, JournalError> {
-        let answer = self.answer.await.map_err(|_| JournalError::Closed)?;
-        if let Ok(Admission::Refused(cause)) = &answer {
-            let (event_id, vm_id, seq, reason) =
-                (self.event, self.vm, self.seq.map(|seq| seq.0), &cause.reason);
-            tracing::info!(message_id = message::EVENT_REFUSED, %event_id, %vm_id, seq, %reason,
-                advice = cause.advice, "refused: {}", cause.text);
-        }
-        answer
-    }
-}
 
 struct Shared {
     inbox: mpsc::Sender<Box<dyn Job>>,
