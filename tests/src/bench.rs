@@ -8,7 +8,9 @@ pub mod figure;
 pub mod journal;
 pub mod memory;
 pub mod push;
+pub mod recover;
 pub mod start;
+pub mod storm;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -83,6 +83,7 @@ async fn accepted(path: &Path, each: usize) -> f64 {
 /// A host with room for 135 small VMs, alive.
 async fn add_host(events: &Events) {
     let hello = Hello {
+        protocol: 2,
         host: HostId::fresh(),
         journal: JournalId::fresh(),
         start_count: 1,
@@ -91,6 +92,8 @@ async fn add_host(events: &Events) {
         last_report: ReportSeq(0),
         agent_version: "0.1.0".to_owned(),
         hostname: "bench".to_owned(),
+        product_uuid: None,
+        doubt: None,
     };
     let host = hello.host;
     let HostClaim::Matched { term, .. } =

@@ -10,7 +10,9 @@ use dewpoint_proto::wire::fleet::hosts_client::HostsClient;
 use dewpoint_proto::wire::fleet::hosts_server::{Hosts, HostsServer};
 use dewpoint_proto::wire::fleet::{
     CordonHostRequest, EndRecoveryRequest, EndRecoveryResponse, GetHostRequest, Host, ListHostsRequest,
-    ListHostsResponse, SetHoldRequest, SetHoldResponse, UncordonHostRequest,
+    ListHostsResponse, PlanReconcileRequest, ReconcileHostRequest, ReconcilePlan, ReplaceHostRequest,
+    ReplaceHostResponse, RetireHostRequest, RetireHostResponse, SetHoldRequest, SetHoldResponse,
+    UncordonHostRequest,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -91,6 +93,34 @@ impl Hosts for Nothing {
         _: Request<EndRecoveryRequest>,
     ) -> Result<Response<EndRecoveryResponse>, Status> {
         Ok(Response::new(EndRecoveryResponse::default()))
+    }
+
+    async fn plan_reconcile(
+        &self,
+        _: Request<PlanReconcileRequest>,
+    ) -> Result<Response<ReconcilePlan>, Status> {
+        Ok(Response::new(ReconcilePlan::default()))
+    }
+
+    async fn reconcile_host(
+        &self,
+        _: Request<ReconcileHostRequest>,
+    ) -> Result<Response<ReconcilePlan>, Status> {
+        Ok(Response::new(ReconcilePlan::default()))
+    }
+
+    async fn retire_host(
+        &self,
+        _: Request<RetireHostRequest>,
+    ) -> Result<Response<RetireHostResponse>, Status> {
+        Ok(Response::new(RetireHostResponse::default()))
+    }
+
+    async fn replace_host(
+        &self,
+        _: Request<ReplaceHostRequest>,
+    ) -> Result<Response<ReplaceHostResponse>, Status> {
+        Ok(Response::new(ReplaceHostResponse::default()))
     }
 }
 

@@ -1,11 +1,11 @@
 //! `make bench`: prints one line of JSON for each figure; see `docs/benchmarks.md`.
 //!
-//! `dewpoint-bench [NAME...]` measures only the groups named: create, push, journal, accept, memory,
-//! start.
+//! `dewpoint-bench [NAME...]` measures only the groups named: create, push, journal, accept, recover, storm,
+//! memory, start.
 
 use dewpoint_tests::agent::{Agent, Link};
 use dewpoint_tests::bench::bare::{BARE_PROCESS, Bare};
-use dewpoint_tests::bench::{Effort, accept, create, journal, memory, push, start};
+use dewpoint_tests::bench::{Effort, accept, create, journal, memory, push, recover, start, storm};
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::lab::Lab;
 
@@ -41,6 +41,13 @@ async fn measure(effort: Effort, asked: &[String]) {
     }
     if asked.iter().any(|name| name == "start") || (asked.is_empty() && effort == Effort::Full) {
         start::run(effort).await;
+    }
+    if wanted("recover") {
+        recover::run(effort, lab.dir()).await;
+    }
+    if wanted("storm") {
+        let lab = Lab::new();
+        storm::run(effort, &lab).await;
     }
     if wanted("memory") {
         memory::run(effort).await;
