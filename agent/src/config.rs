@@ -1,6 +1,7 @@
 //! The agent's configuration: read once, parsed into types, unknown keys refused.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dewpoint_common::config::{self, wrong};
 use dewpoint_common::telemetry::Log;
@@ -39,6 +40,8 @@ pub struct Config {
     pub execute: Execute,
     /// Where the log goes, and what is in it.
     pub log: Log,
+    /// The session with the coordinator.
+    pub link: Link,
 }
 
 /// Whether the agent changes anything on its host.
@@ -102,6 +105,17 @@ pub struct Execute {
     pub drain: Span,
 }
 
+/// The session with the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// Nothing heard of the coordinator for so long: the session is dead, though no connection was closed. It pings every
+    /// ten seconds, unless it is told otherwise.
+    pub silence: Span,
+    /// The longest wait before it is dialled again; each wait is anywhere between nothing and a bound that doubles.
+    pub reconnect_most: Span,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -114,6 +128,7 @@ impl Default for Config {
             storage: Storage::default(),
             execute: Execute::default(),
             log: Log::default(),
+            link: Link::default(),
         }
     }
 }
@@ -152,6 +167,25 @@ impl Default for Storage {
 impl Default for Execute {
     fn default() -> Self {
         Self { builds: 10, guest_timeout: Span::seconds(90), drain: Span::seconds(20) }
+    }
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { silence: Span::seconds(45), reconnect_most: Span::seconds(30) }
+    }
+}
+
+impl Link {
+    fn check(&self) -> Result<(), Cause> {
+        for (key, span, from, to) in
+            [("silence", self.silence, 5, 600), ("reconnect_most", self.reconnect_most, 1, 600)]
+        {
+            if !(Duration::from_secs(from)..=Duration::from_secs(to)).contains(&span.0) {
+                return Err(wrong(&format!("link.{key}"), span, &format!("give {from}s to {to}s")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -194,6 +228,7 @@ impl Config {
         if self.execute.builds == 0 {
             return Err(wrong("execute.builds", 0, "give at least 1"));
         }
+        self.link.check()?;
         Ok(self)
     }
 }
@@ -253,6 +288,8 @@ mod tests {
             ("[log]\nformat = \"xml\"", "journald"),
             ("[network]\nnft_table = \"a; flush ruleset\"", "network.nft_table"),
             ("[network]\nbridge = \"a/b\"", "interface name"),
+            ("[link]\nsilence = \"1s\"", "link.silence"),
+            ("[link]\nreconnect_most = \"1d\"", "1s to 600s"),
         ] {
             let cause = Config::parse(text).unwrap_err();
             assert!(format!("{} {}", cause.text, cause.advice).contains(says), "{text}: {cause:?}");

@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::HostId;
@@ -60,11 +60,7 @@ pub fn read(data_dir: &Path) -> Result<Option<Identity>, Cause> {
 pub fn read_or_make(data_dir: &Path, machine: Option<String>) -> Result<Identity, Cause> {
     match read(data_dir)? {
         Some(identity) => believed(identity, machine.as_deref(), data_dir),
-        None if has_marked_vms(data_dir) => Err(Cause::new(
-            Reason::Invalid,
-            format!("{} has VMs, but its host-id file is gone", data_dir.display()),
-        )
-        .advise("restore host-id from a backup; a new one would disown those VMs, so none is made")),
+        None if has_marked_vms(data_dir) => Err(disowned(data_dir)),
         None => {
             let identity = Identity { host_id: HostId::fresh(), product_uuid: machine };
             write(data_dir, &identity).map_err(|error| unreadable(&data_dir.join(FILE), &error))?;
@@ -80,12 +76,62 @@ fn believed(identity: Identity, machine: Option<&str>, data_dir: &Path) -> Resul
             format!("{} was made on another machine", data_dir.join(FILE).display()),
         )
         .advise(
-            "if this is a copied disk, remove the data folder; if the mainboard was replaced, set product_uuid in the \
-             file to this machine's",
+            "if this is a copied disk, remove the data folder; if the mainboard was replaced, or the disks moved for good: \
+             `dewpoint-agent host-id --accept-machine`",
         )
         .with("made_on", made_on)
         .with("here", here)),
         _ => Ok(identity),
+    }
+}
+
+fn disowned(data_dir: &Path) -> Cause {
+    let cause =
+        Cause::new(Reason::Invalid, format!("{} has VMs, but its host-id file is gone", data_dir.display()));
+    let advice = "restore host-id from a backup; a new one would disown those VMs, so none is made";
+    match marked_by(data_dir).as_slice() {
+        [one] => cause
+            .advise(format!(
+                "{advice}. All of them bear the mark of host {one}: `dewpoint-agent host-id --take {one}`"
+            ))
+            .with("marked_host_id", one),
+        _ => cause.advise(advice),
+    }
+}
+
+/// The hosts whose marks are on VM folders; at most a few.
+#[must_use]
+pub fn marked_by(data_dir: &Path) -> Vec<HostId> {
+    #[derive(Deserialize)]
+    struct Mark {
+        host: HostId,
+    }
+    let Ok(folders) = std::fs::read_dir(data_dir.join("vms")) else { return Vec::new() };
+    let marks = folders.flatten().filter_map(|folder| std::fs::read(folder.path().join("vm.json")).ok());
+    let mut hosts: Vec<HostId> =
+        marks.filter_map(|mark| serde_json::from_slice::<Mark>(&mark).ok()).map(|mark| mark.host).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+/// Where a host's id is kept, and on what machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Of this machine, if it tells.
+    pub product_uuid: Option<String>,
+}
+
+impl Home {
+    /// Writes this id, on a person's word; the agent goes by it from its next start on.
+    ///
+    /// # Errors
+    /// `STORAGE_ERROR`.
+    pub fn take_id(&self, host_id: HostId) -> Result<(), Cause> {
+        let identity = Identity { host_id, product_uuid: self.product_uuid.clone() };
+        write(&self.data_dir, &identity).map_err(|error| unreadable(&self.data_dir.join(FILE), &error))
     }
 }
 
@@ -178,6 +224,33 @@ mod tests {
         read_or_make(dir.path(), machine("a")).unwrap();
         assert_eq!(read_or_make(dir.path(), machine("b")).unwrap_err().reason, Reason::Diverged);
         read_or_make(dir.path(), None).unwrap();
+    }
+
+    #[test]
+    fn the_id_is_read_off_the_marks_when_its_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = HostId::fresh();
+        for vm in ["x", "y"] {
+            std::fs::create_dir_all(dir.path().join("vms").join(vm)).unwrap();
+            let mark = format!("{{\"vm\":\"{}\",\"host\":\"{host}\"}}", HostId::fresh());
+            std::fs::write(dir.path().join("vms").join(vm).join("vm.json"), mark).unwrap();
+        }
+        let cause = read_or_make(dir.path(), machine("a")).unwrap_err();
+        assert!(cause.advice.contains(&format!("--take {host}")), "{cause:?}");
+        let home = Home { data_dir: dir.path().to_owned(), product_uuid: machine("a") };
+        home.take_id(host).unwrap();
+        assert_eq!(read_or_make(dir.path(), machine("a")).unwrap().host_id, host);
+    }
+
+    /// A mainboard was replaced, and a person says so.
+    #[test]
+    fn another_machine_is_accepted_on_a_persons_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = read_or_make(dir.path(), machine("a")).unwrap().host_id;
+        assert!(read_or_make(dir.path(), machine("b")).unwrap_err().advice.contains("--accept-machine"));
+        Home { data_dir: dir.path().to_owned(), product_uuid: machine("b") }.take_id(host).unwrap();
+        assert_eq!(read_or_make(dir.path(), machine("b")).unwrap().host_id, host);
+        read_or_make(dir.path(), machine("a")).unwrap_err();
     }
 
     #[test]

@@ -28,11 +28,13 @@ pub mod moment;
 mod offered;
 mod query;
 mod reader;
+pub mod reconcile;
 mod reserve;
 pub mod rows;
 mod schema;
 pub mod stage;
 mod thread;
+mod witness;
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -59,6 +61,7 @@ pub use rows::{
 };
 use stage::Stage;
 use thread::{Access, Job, Outlets, Task, Then, Tx, Writer};
+use witness::Witness;
 
 use crate::clock::Clock;
 
@@ -103,6 +106,7 @@ struct Shared {
     changes: broadcast::Sender<Change>,
     reports: watch::Receiver<ReportSeq>,
     withheld: watch::Receiver<Option<Cause>>,
+    doubt: watch::Receiver<Option<Cause>>,
 }
 
 /// What only tests make smaller.
@@ -137,20 +141,26 @@ impl Journal {
         }
         let newest = query::last_report(&db)
             .map_err(|error| OpenError::Damaged { path: path.to_owned(), why: error.to_string() })?;
+        let witness = Witness::beside(path);
+        let why = witness.doubt(&db).map_err(sqlite)?;
+        let writes = witness::writes_of(&db).map_err(sqlite)?;
         let (inbox, requests) = mpsc::channel(thread::GROUP);
         let (changes, _) = broadcast::channel(1024);
         let (report, reports) = watch::channel(newest);
         let (withhold, withheld) = watch::channel(None);
-        let outlets = Outlets { changes: changes.clone(), reports: report, withheld: withhold };
+        let (doubts, doubt) = watch::channel(why);
+        let outlets =
+            Outlets { changes: changes.clone(), reports: report, withheld: withhold, doubt: doubts };
         let reserve = Reserve::beside(path, bounds.reserve_bytes);
         let written_at = settings.clock.since_boot();
-        let writer =
-            Writer { db, reserve, settings: settings.clone(), outlets, damage: OnceCell::new(), written_at };
+        let told = thread::Told { journal: epoch.journal, writes, witness };
+        let (settings_too, damage) = (settings.clone(), OnceCell::new());
+        let writer = Writer { db, reserve, settings: settings_too, outlets, damage, written_at, told };
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run(requests))
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        Ok(Self(Arc::new(Shared { inbox, epoch, settings, changes, reports, withheld })))
+        Ok(Self(Arc::new(Shared { inbox, epoch, settings, changes, reports, withheld, doubt })))
     }
 
     async fn ask<T, F>(&self, access: Access, work: F) -> Result<T, JournalError>

@@ -22,6 +22,7 @@ mod heartbeat;
 mod hostile;
 mod pending;
 mod receive;
+mod reconcile;
 mod session;
 mod tell;
 
@@ -36,6 +37,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Manner;
+use crate::identity::Home;
 use crate::journal::{Admitted, Journal};
 use crate::report::Inventory;
 use crate::report::progress::ProgressBoard;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub board: ProgressBoard,
     /// Bounds.
     pub timing: Timing,
+    /// Where the host's id is kept, and on what machine.
+    pub home: Home,
 }
 
 /// How long the link waits, for what.
@@ -98,13 +102,22 @@ impl Default for Timing {
             send: Duration::from_secs(10),
             journal: Duration::from_secs(30),
             inventory: Duration::from_secs(5),
-            silence: Duration::from_secs(60),
+            silence: Duration::from_secs(45),
             reports: Duration::from_secs(30),
             progress: Duration::from_millis(250),
             diverged: Duration::from_secs(60),
             backoff: backoff::Bounds::default(),
             steady: Duration::from_secs(10),
         }
+    }
+}
+
+impl Timing {
+    /// With the bounds that a configuration sets.
+    #[must_use]
+    pub fn within(self, silence: Duration, reconnect_most: Duration) -> Self {
+        let backoff = backoff::Bounds { most: reconnect_most, ..self.backoff };
+        Self { silence, backoff, ..self }
     }
 }
 
@@ -161,23 +174,29 @@ impl Link {
     }
 
     /// Keeps a session up until `stop`, or until journal or executor are gone.
-    pub async fn run(self, stop: CancellationToken) {
-        tokio::select! {
+    ///
+    /// # Errors
+    /// When the host has another id now, and the agent has to start again.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Cause> {
+        let ended = tokio::select! {
             biased;
-            () = stop.cancelled() => {}
-            () = self.keep_up() => {}
-        }
+            () = stop.cancelled() => Ok(()),
+            ended = self.keep_up() => ended,
+        };
         self.apart(Some(Cause::new(Reason::Unreachable, "the agent stops")));
+        ended
     }
 
-    async fn keep_up(&self) {
+    async fn keep_up(&self) -> Result<(), Cause> {
         let mut attempt = 0;
         let mut said = None;
         loop {
             let since = Instant::now();
             let end = session::run(self).await;
-            if end == End::NothingLeft {
-                return;
+            match end {
+                End::NothingLeft => return Ok(()),
+                End::Renamed(_) => return Err(end.into_cause()),
+                End::Because(_) => {}
             }
             let cause = end.into_cause();
             let was_in_session = !matches!(self.state.borrow().phase, Phase::Apart(_));
@@ -215,5 +234,7 @@ fn say_hold(was: bool, is: bool, why: &str) {
     }
 }
 
+#[cfg(test)]
+mod apart;
 #[cfg(test)]
 mod tests;

@@ -2,16 +2,19 @@
 //!
 //! Owns nothing; turns rows and observations into messages. Never: decides how an event ended.
 
+pub mod account;
 pub mod progress;
 
 use async_trait::async_trait;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::limits;
+use dewpoint_proto::spec::{ImageDigest, VmSpec};
 use dewpoint_proto::vm_state::VmState;
 use dewpoint_proto::wire::agent as wire;
 use dewpoint_proto::wire::event;
 use prost::Message;
 
+use crate::hypervisor::Mark;
 use crate::journal::ReportRow;
 
 /// What the link tells of the host beyond its events. Each call has a deadline of the link's; when it passes, the
@@ -24,11 +27,36 @@ pub trait Inventory: Send + Sync + 'static {
     /// When nothing can be said at all; a VM that could not be observed is told as `Unknown` instead.
     async fn vms(&self) -> Result<Vec<VmState>, Cause>;
 
+    /// Every VM of ours on this host, by journal, libvirt and disk: for whoever compares.
+    ///
+    /// # Errors
+    /// When nothing can be said at all.
+    async fn holdings(&self) -> Result<Vec<Holding>, Cause>;
+
     /// What the host has.
     async fn capacity(&self) -> wire::Capacity;
 
     /// Why the host takes nothing or little; empty: all is well.
     async fn degraded(&self) -> Vec<Cause>;
+}
+
+/// A VM of ours, wherever it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// As observed.
+    pub state: VmState,
+    /// As journaled.
+    pub spec: Option<VmSpec>,
+    /// The journal has it.
+    pub in_journal: bool,
+    /// On its domain; none: it has none, or that bears no mark.
+    pub mark: Option<Mark>,
+    /// It has a folder with our mark, and something in it.
+    pub on_disk: bool,
+    /// What could not be looked at; empty: all was.
+    pub unseen: String,
+    /// That its disk rests on.
+    pub image: Option<ImageDigest>,
 }
 
 /// A report as it travels.

@@ -9,6 +9,7 @@ pub(crate) mod fleet;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod network;
+pub(crate) mod reconcile;
 pub(crate) mod vm;
 
 use std::collections::BTreeMap;

@@ -106,6 +106,8 @@ pub struct Router {
     pub ping: Span,
     /// Hosts connected at once.
     pub sessions: u32,
+    /// Hosts whose logs are matched at once; others wait in turn.
+    pub handshakes: u16,
 }
 
 /// What is bounded for the whole fleet.
@@ -166,6 +168,7 @@ impl Default for Router {
             lost_after: Span::seconds(60),
             ping: Span::seconds(10),
             sessions: 20_000,
+            handshakes: 128,
         }
     }
 }
@@ -257,6 +260,7 @@ impl Config {
             heartbeat: self.router.heartbeat.0,
             ping: self.router.ping.0,
             sessions: self.router.sessions,
+            handshakes: self.router.handshakes,
             ..router::Settings::with_images_at(images_url)
         }
     }
@@ -281,7 +285,7 @@ impl Scheduler {
 
 impl Router {
     fn check(&self) -> Result<(), Cause> {
-        let Self { heartbeat, late_after, lost_after, ping, sessions } = self;
+        let Self { heartbeat, late_after, lost_after, ping, sessions, handshakes } = self;
         if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&heartbeat.0) {
             return Err(wrong("router.heartbeat", heartbeat, "give 1s to 60s"));
         }
@@ -289,11 +293,14 @@ impl Router {
             let found = format!("{late_after}, with router.lost_after {lost_after}");
             return Err(wrong("router.late_after", found, "give heartbeat < late_after <= lost_after"));
         }
-        if ping.0 > Duration::from_secs(300) {
-            return Err(wrong("router.ping", ping, "give at most 300s"));
+        if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&ping.0) {
+            return Err(wrong("router.ping", ping, "give 1s to 300s"));
         }
         if *sessions == 0 {
             return Err(wrong("router.sessions", 0, "give at least 1"));
+        }
+        if *handshakes == 0 {
+            return Err(wrong("router.handshakes", 0, "give at least 1"));
         }
         Ok(())
     }

@@ -4,10 +4,12 @@
 //! durable before anything here says so. Never: ends an event that a host may have begun, or asks a host for anything.
 //!
 //! - `admit`: from a request to an admitted event. `read`: questions and watches. `catalogue`: images and networks.
-//! - `people`: what people decide, with who and why. `hosts`: what the router brings. `sweep`: pending events tried again, deadlines.
+//! - `people`: what people decide, with who and why. `reconcile`: hosts whose logs do not match, retired, replaced.
+//! - `hosts`: what the router brings. `sweep`: pending events tried again, deadlines.
 //! - `history`: finished events are moved out of the way.
 //! - [`stage`]: where an event stands, and the one function that says what may follow.
 
+mod account;
 mod admit;
 mod catalogue;
 mod digest;
@@ -19,6 +21,7 @@ mod network;
 mod people;
 mod pools;
 mod read;
+mod reconcile;
 pub mod request;
 mod say;
 pub mod stage;
@@ -38,12 +41,17 @@ use dewpoint_proto::wire::event::Progress;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{SystemClock, Time};
 use crate::scheduler::Rules;
 use crate::store::{Changed, EventRecord, HostFacts, HostRecord, Page, Store};
 use fleet::Fleet;
 use liveness::Liveness;
 use pools::Pools;
+use reconcile::Accounts;
 use watch::Change;
+
+pub use reconcile::plan::{Plan, PlannedEvent, PlannedVm, Standing};
+pub use reconcile::{Order, Retired};
 
 /// What events go by.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -113,9 +121,12 @@ struct Inner {
     pools: Mutex<Pools>,
     /// The newest of each running event, by the host that told it; bounded for each.
     progress: Mutex<HashMap<HostId, HashMap<EventId, Progress>>>,
+    /// What diverged hosts told that they have.
+    accounts: Accounts,
     changes: broadcast::Sender<Change>,
     /// Something was freed, or a host came: pending events may fit.
     room: Notify,
+    time: Time,
     stop: CancellationToken,
 }
 
@@ -129,6 +140,16 @@ impl Events {
         config: EventsConfig,
         stop: CancellationToken,
     ) -> Result<Self, Cause> {
+        Self::start_at(store, config, Time::of(Box::<SystemClock>::default()), stop).await
+    }
+
+    /// With other clocks than the machine's.
+    pub(crate) async fn start_at(
+        store: Arc<dyn Store>,
+        config: EventsConfig,
+        time: Time,
+        stop: CancellationToken,
+    ) -> Result<Self, Cause> {
         for miscount in store.recount_claims().await? {
             tracing::warn!(host_id = %miscount.host, kept = ?miscount.kept, counted = ?miscount.counted,
                 "the claims of a host were miscounted, and are corrected");
@@ -136,7 +157,7 @@ impl Events {
         if let Some(cause) = store.fleet().await?.recovering {
             tracing::warn!(reason = %cause.reason, advice = cause.advice, "nothing is placed: {cause}");
         }
-        let fleet = read::whole_fleet(store.as_ref()).await?;
+        let fleet = read::whole_fleet(store.as_ref(), time.now()).await?;
         let inner = Arc::new(Inner {
             store,
             rules: config.rules,
@@ -144,13 +165,21 @@ impl Events {
             fleet: RwLock::new(fleet),
             pools: Mutex::default(),
             progress: Mutex::default(),
+            accounts: Accounts::default(),
             changes: broadcast::channel(watch::BEHIND_MOST).0,
             room: Notify::new(),
+            time,
             stop,
         });
         tokio::spawn(sweep::run(Arc::clone(&inner)));
         tokio::spawn(history::run(Arc::clone(&inner)));
         Ok(Self { inner })
+    }
+
+    /// The coordinator's time, which agents take for its clock.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.inner.now()
     }
 }
 
@@ -190,7 +219,7 @@ impl Inner {
     }
 
     fn now(&self) -> Millis {
-        Millis::now()
+        self.time.now()
     }
 }
 

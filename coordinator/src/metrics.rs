@@ -19,6 +19,8 @@ pub struct RouterMetrics {
     pub clashes: Count,
     /// Sessions given up because their agent did not read.
     pub stuck: Count,
+    /// Sessions given up because nothing came: their agent hangs, or the wire died.
+    pub silent: Count,
 }
 
 /// A number that only grows.

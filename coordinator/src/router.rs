@@ -47,6 +47,8 @@ pub struct Settings {
     pub ping: Duration,
     /// Hosts connected at once.
     pub sessions: u32,
+    /// Hosts whose logs are matched at once; others wait in turn.
+    pub handshakes: u16,
     /// Scheme, host and port.
     pub images_url: String,
     /// From the opened stream to the end of the handshake.
@@ -67,6 +69,7 @@ impl Settings {
             heartbeat: Duration::from_secs(3),
             ping: Duration::from_secs(10),
             sessions: 20_000,
+            handshakes: 128,
             images_url,
             handshake: Duration::from_secs(10),
             clash: Duration::from_secs(5),
@@ -89,6 +92,8 @@ struct Shared {
     settings: Settings,
     sessions: Sessions,
     places: Arc<Semaphore>,
+    /// First come, first served: a fleet that dials at once is matched in turn, and no agent is starved.
+    admission: Semaphore,
     metrics: Arc<RouterMetrics>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -107,7 +112,9 @@ impl Router {
         let places = Arc::new(Semaphore::new(settings.sessions as usize));
         let tasks = TaskTracker::new();
         let sessions = Sessions::new(settings.clash);
-        Self { shared: Arc::new(Shared { events, images, settings, sessions, places, metrics, tasks, stop }) }
+        let admission = Semaphore::new(settings.handshakes.into());
+        let shared = Shared { events, images, settings, sessions, places, admission, metrics, tasks, stop };
+        Self { shared: Arc::new(shared) }
     }
 
     /// As a gRPC service, with its bounds.
@@ -166,5 +173,7 @@ impl AgentLink for Router {
     }
 }
 
+#[cfg(test)]
+mod storm;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! interchangeable, and pass one contract suite unchanged. Whatever belongs together happens in one transaction or not
 //! at all. Never: chooses (that is the scheduler's), reads the clock, or infers (a claim goes by proof alone).
 
+mod account;
 pub mod audit;
 pub(crate) mod causes;
 #[cfg(test)]
@@ -20,13 +21,17 @@ pub mod transition;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
+use dewpoint_proto::cause::Cause;
+use dewpoint_proto::event::Body;
 use dewpoint_proto::ids::{EventId, HostId, Seq, VmId};
 use dewpoint_proto::names::NetworkName;
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::vm_state::VmState;
 
+pub use account::*;
 pub use audit::{About, Act, AuditEntry, AuditRecord, Word};
 pub use error::StoreError;
+use matching::OurLog;
 pub use page::{Page, Paged};
 pub use record::*;
 pub use transition::*;
@@ -73,11 +78,21 @@ pub trait Store: Send + Sync + 'static {
     /// A held host is delivered nothing. The number of hosts it concerns.
     async fn set_hold(&self, scope: HoldScope, hold: Switch, word: Word) -> StoreResult<Settled<u32>>;
     /// A person says that this database may place again: hosts that are ahead of it go on from their own last seq.
-    async fn end_recovery(&self, word: Word) -> StoreResult<()>;
+    async fn end_recovery(&self, word: Word) -> StoreResult<Settlement>;
     /// Sets how many VMs may be destroyed in a minute, 0 for any number; none: as configured.
     async fn set_destroy_limit(&self, limit: Option<u32>, word: Word) -> StoreResult<()>;
     /// Keeps what a person did, where no transition above does so by itself.
     async fn record_act(&self, entry: AuditEntry) -> StoreResult<()>;
+    /// Ends a recovery by itself: no host is ahead any more. What it was recovering from.
+    async fn settle_recovery(&self) -> StoreResult<Option<Cause>>;
+    /// Takes what a host knows, and this database does not, into the rows: it is recovering no longer.
+    async fn take_over(&self, account: TakeOver) -> StoreResult<Settled<TakenOver>>;
+    /// A person says how a diverged host goes on; refused when it is not as it was planned on.
+    async fn reconcile(&self, reconciliation: Reconciliation) -> StoreResult<Settled<Settlement>>;
+    /// A person says that a host will not come back; refused while it has VMs whose disks may be there.
+    async fn retire_host(&self, retirement: Retirement) -> StoreResult<Settled<Settlement>>;
+    /// A person says that a host takes the place of another.
+    async fn replace_host(&self, replacement: Replacement) -> StoreResult<HostSettled>;
     /// Counts claims from the VMs' rows and corrects the sums kept with the hosts.
     async fn recount_claims(&self) -> StoreResult<Vec<Miscount>>;
 
@@ -93,6 +108,10 @@ pub trait Store: Send + Sync + 'static {
     /// Through whoever writes, and back: an answer in time, whatever it is.
     async fn beat(&self) -> StoreResult<()>;
 
+    /// What the rows say of a host's log; `at`: the place in its queue that is compared.
+    async fn log_of(&self, host: HostId, at: Seq) -> StoreResult<Option<OurLog>>;
+    /// A VM's create, while its bytes are kept.
+    async fn create_of(&self, vm: VmId) -> StoreResult<Option<Body>>;
     /// Entries of a host's queue after `after`, at most `limit`, in order without gaps.
     async fn deliverable(&self, host: HostId, after: Seq, limit: u32) -> StoreResult<Vec<QueueEntry>>;
     /// One event, with its explanation.

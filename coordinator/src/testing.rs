@@ -51,6 +51,57 @@ impl Coordinator {
         self.running = Some(running);
     }
 
+    /// A copy of its database, whole, as it is now; its sessions break.
+    pub(crate) async fn copy_away(&mut self) {
+        self.change_database(|db| {
+            let copy = db.with_file_name("copy.db");
+            let from = rusqlite::Connection::open(db).unwrap();
+            from.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+        })
+        .await;
+    }
+
+    /// That copy put in the database's place, as a person with `cp` does it.
+    pub(crate) async fn copy_back(&mut self) {
+        self.change_database(|db| {
+            for beside in ["coordinator.db-wal", "coordinator.db-shm"] {
+                let _ = std::fs::remove_file(db.with_file_name(beside));
+            }
+            std::fs::write(db, std::fs::read(db.with_file_name("copy.db")).unwrap()).unwrap();
+        })
+        .await;
+    }
+
+    /// As if a host had been silent for years; sessions break.
+    pub(crate) async fn forget_heartbeats(&mut self, host: dewpoint_proto::ids::HostId) {
+        self.change_database(move |db| {
+            let db = rusqlite::Connection::open(db).unwrap();
+            let row = "UPDATE hosts SET last_heartbeat = 1 WHERE host_id = ?1";
+            assert_eq!(db.execute(row, [host.0.as_bytes()]).unwrap(), 1);
+        })
+        .await;
+    }
+
+    /// Kills it, changes its database, and opens it again.
+    async fn change_database(&mut self, change: impl FnOnce(&std::path::Path)) {
+        let data = self.config().data_dir;
+        self.running = None;
+        let lock =
+            wait_until("the data folder is free", async || crate::app::DataLock::take(&data).ok()).await;
+        let database = data.join("coordinator.db");
+        // Whoever closes it last takes the log away: then nobody has it open any more.
+        wait_until("the database is closed", async || {
+            let db = rusqlite::Connection::open(&database).unwrap();
+            db.query_row("SELECT count(*) FROM hosts", [], |_| Ok(())).unwrap();
+            drop(db);
+            (!data.join("coordinator.db-wal").exists()).then_some(())
+        })
+        .await;
+        change(&database);
+        drop(lock);
+        self.kill_and_open().await;
+    }
+
     pub(crate) async fn stop(mut self) {
         self.running.take().unwrap().shutdown().await;
     }

@@ -144,6 +144,12 @@ reasons! {
     ObserveOnly = "OBSERVE_ONLY", FailedPrecondition;
     /// The two logs of a host do not match.
     Diverged = "DIVERGED", FailedPrecondition;
+    /// What was shown is not what there is any more: look again.
+    PlanChanged = "PLAN_CHANGED", FailedPrecondition;
+    /// The host has VMs.
+    HostInUse = "HOST_IN_USE", FailedPrecondition;
+    /// A person has retired the host.
+    HostRetired = "HOST_RETIRED", FailedPrecondition;
     /// The host's journal was lost with the event unfinished.
     JournalLost = "JOURNAL_LOST", DataLoss;
     /// Another coordinator has claimed the host since.

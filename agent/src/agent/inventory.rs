@@ -1,21 +1,23 @@
 //! What the host has: its VMs as the journal and libvirt have them, its capacity, what is wrong with it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use dewpoint_proto::cause::Cause;
-use dewpoint_proto::ids::ReportSeq;
+use dewpoint_proto::ids::{Generation, ReportSeq, VmId};
+use dewpoint_proto::spec::ImageDigest;
 use dewpoint_proto::vm_state::{Power, VmState};
 use dewpoint_proto::wire::agent as wire;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use tokio::sync::watch;
 
 use crate::execute::apply::Effects;
-use crate::hypervisor::{Domain, Domains, Hypervisor, Seen, Wanted};
+use crate::hypervisor::{Domain, Domains, Hypervisor, Mark, Seen, Wanted};
 use crate::journal::admission::Presence;
 use crate::journal::{Journal, VmRow};
-use crate::report::Inventory;
-use crate::storage::Storage;
+use crate::report::{Holding, Inventory};
+use crate::storage::{Storage, VmFiles};
 
 /// The host, as it is told to the coordinator.
 pub(super) struct Host {
@@ -50,6 +52,42 @@ impl Inventory for Host {
             .collect())
     }
 
+    async fn holdings(&self) -> Result<Vec<Holding>, Cause> {
+        let as_of = self.journal.tail().await.map_err(Cause::from)?.last_report;
+        let rows = self.journal.vms().await.map_err(Cause::from)?;
+        let domains = self.hypervisor.list().await;
+        let folders = self.storage.list().await;
+        let mut all: BTreeMap<VmId, Holding> =
+            rows.iter().map(|row| (row.vm, journaled(row, &domains, as_of))).collect();
+        for (vm, domain) in domains.iter().flatten() {
+            let Some(mark) = domain.mark.there() else { continue };
+            let holding = all.entry(*vm).or_insert_with(|| marked(domain, mark, as_of));
+            holding.mark = Some(mark.clone());
+            holding.state.generation = holding.state.generation.max(mark.generation);
+        }
+        let known: BTreeSet<VmId> = all.keys().chain(folders.iter().flatten()).copied().collect();
+        for vm in known {
+            match self.storage.observe(vm).await {
+                Seen::There(files) if !files.disks.is_empty() => {
+                    let holding = all.entry(vm).or_insert_with(|| on_disk_alone(vm, as_of));
+                    holding.on_disk = true;
+                    holding.image = image_of(holding, &files);
+                }
+                // A folder that is not ours, or cannot be read, is told of the VMs that are known otherwise.
+                Seen::Unknown(why) => {
+                    if let Some(holding) = all.get_mut(&vm) {
+                        holding.unseen = why;
+                    }
+                }
+                Seen::There(_) | Seen::Absent => {}
+            }
+        }
+        for cause in domains.err().into_iter().chain(folders.err()) {
+            all.values_mut().for_each(|holding| holding.unseen.clone_from(&cause.text));
+        }
+        Ok(all.into_values().collect())
+    }
+
     async fn capacity(&self) -> wire::Capacity {
         let space = self.storage.space().await.ok();
         let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
@@ -72,6 +110,7 @@ impl Inventory for Host {
         causes.extend(self.storage.degraded().await);
         causes.extend(self.elsewhere.borrow().iter().cloned());
         causes.extend(self.journal.withheld().borrow().clone());
+        causes.extend(self.journal.doubt());
         causes
     }
 }
@@ -95,6 +134,64 @@ fn state(row: &VmRow, domains: &Result<Domains, Cause>, as_of: ReportSeq) -> VmS
             None => VmState { power: Power::Absent, ..told },
             Some(domain) => seen(told, domain),
         },
+    }
+}
+
+fn journaled(row: &VmRow, domains: &Result<Domains, Cause>, as_of: ReportSeq) -> Holding {
+    let state = state(row, domains, as_of);
+    Holding { spec: row.spec.clone(), in_journal: true, ..nothing_of(state) }
+}
+
+/// A domain with our mark that the journal does not know.
+fn marked(domain: &Domain, mark: &Mark, as_of: ReportSeq) -> Holding {
+    let told = VmState {
+        vm: domain.vm,
+        name: domain.name.clone(),
+        generation: mark.generation,
+        wanted_on: mark.wanted == Wanted::On,
+        disk: Some(mark.disk),
+        ..unseen_state(domain.vm, as_of)
+    };
+    nothing_of(seen(told, domain))
+}
+
+/// A folder with our mark, and nothing else.
+fn on_disk_alone(vm: VmId, as_of: ReportSeq) -> Holding {
+    nothing_of(VmState { power: Power::Absent, ..unseen_state(vm, as_of) })
+}
+
+fn unseen_state(vm: VmId, as_of: ReportSeq) -> VmState {
+    VmState {
+        vm,
+        name: String::new(),
+        generation: Generation(0),
+        power: Power::Unknown,
+        power_detail: String::new(),
+        wanted_on: false,
+        run: None,
+        disk: None,
+        as_of,
+        gone: false,
+    }
+}
+
+fn nothing_of(state: VmState) -> Holding {
+    Holding {
+        state,
+        spec: None,
+        in_journal: false,
+        mark: None,
+        on_disk: false,
+        unseen: String::new(),
+        image: None,
+    }
+}
+
+/// Of the disk in use, else of the only one.
+fn image_of(holding: &Holding, files: &VmFiles) -> Option<ImageDigest> {
+    match holding.state.disk.and_then(|disk| files.disks.get(&disk)) {
+        Some(image) => *image,
+        None => files.disks.values().next().copied().flatten(),
     }
 }
 

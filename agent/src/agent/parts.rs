@@ -31,7 +31,7 @@ use crate::execute::executor::{self, Executor};
 use crate::execute::settings::Settings;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Libvirt};
-use crate::identity::{self, DataLock};
+use crate::identity::{self, DataLock, Home};
 use crate::intake;
 use crate::journal::moment::BootId;
 use crate::journal::{self, Journal, Journaled};
@@ -91,6 +91,7 @@ pub fn libvirt(config: &Config) -> Result<Libvirt, Cause> {
 /// What all parts stand on.
 struct Ground {
     lock: DataLock,
+    home: Home,
     host: HostId,
     journal: Journal,
     /// As the journal has it from the last session.
@@ -104,7 +105,7 @@ struct Ground {
 impl Ground {
     async fn lay(config: &Config) -> Result<Self, Cause> {
         let lock = take_data_dir(config)?;
-        let host = identity::read_or_make(&config.data_dir, identity::product_uuid())?.host_id;
+        let (home, host) = home(config)?;
         speak_as(host);
         let journal = open_journal(config)?;
         let held = journal.tail().await.map_err(Cause::from)?.session.hold;
@@ -112,7 +113,7 @@ impl Ground {
         let notes = open_notes(config, &journal);
         let effects = effects(config, &files, &notes)?;
         let listen = Box::pin(notes.listen(effects.hypervisor.events()));
-        Ok(Self { lock, host, journal, held, files, effects, listen })
+        Ok(Self { lock, home, host, journal, held, files, effects, listen })
     }
 }
 
@@ -120,7 +121,7 @@ impl Parts {
     /// Makes all parts; nothing runs yet but the threads that they own.
     pub(super) async fn build(config: Config, args: &RunArgs) -> Result<Self, Cause> {
         let (coordinator, manner) = (coordinator(&config, args)?, config.manner());
-        let Ground { lock, host, journal, held, files, effects, listen } = Ground::lay(&config).await?;
+        let Ground { lock, home, host, journal, held, files, effects, listen } = Ground::lay(&config).await?;
         let adoption = (manner == Manner::Acts).then(|| adoption(&journal, &effects));
         let told = watch::Sender::new(Vec::new());
         let inventory: Arc<dyn Inventory> = Arc::new(Host::new(journal.clone(), &effects, told.subscribe()));
@@ -137,7 +138,8 @@ impl Parts {
                 manner,
                 inventory: Arc::clone(&inventory),
                 board: board.clone(),
-                timing: link::Timing::default(),
+                timing: link::Timing::default().within(config.link.silence.0, config.link.reconnect_most.0),
+                home,
             };
             Link::new(parts, held)
         });
@@ -224,10 +226,7 @@ impl Parts {
         });
         if let Some(link) = link {
             let told = stop.clone();
-            tasks.spawn(async move {
-                link.run(told).await;
-                ("the link", Ok(()))
-            });
+            tasks.spawn(async move { ("the link", link.run(told).await) });
         }
         let told = stop.clone();
         tasks.spawn(async move { ("the local socket", serve(local, listener, told).await) });
@@ -286,6 +285,13 @@ fn take_data_dir(config: &Config) -> Result<DataLock, Cause> {
             .advise("check `data_dir` in the configuration")
     })?;
     identity::lock(&config.data_dir)
+}
+
+/// Where the host's id is kept, and the id.
+fn home(config: &Config) -> Result<(Home, HostId), Cause> {
+    let home = Home { data_dir: config.data_dir.clone(), product_uuid: identity::product_uuid() };
+    let host = identity::read_or_make(&home.data_dir, home.product_uuid.clone())?.host_id;
+    Ok((home, host))
 }
 
 fn open_journal(config: &Config) -> Result<Journal, Cause> {

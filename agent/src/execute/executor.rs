@@ -88,12 +88,16 @@ impl Executor {
     }
 
     /// Goes on with what was unfinished when the agent stopped. Frozen guests are thawed first: that is the first step of
-    /// their events' plans, and the only one that a hold lets through. Returns what this version cannot go on with.
+    /// their events' plans, and the only one that a hold lets through. A journal that is not believed is left as it is. Returns what this version cannot go on with.
     /// Called once, before the journal admits anything: what is admitted comes through [`Self::run`].
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn recover(&self) -> Result<Vec<Parked>, JournalError> {
+        if let Some(doubt) = self.shared.parts.journal.doubt() {
+            tracing::error!(reason = %doubt.reason, advice = doubt.advice, "nothing is gone on with: {doubt}");
+            return Ok(Vec::new());
+        }
         let recovery = self.shared.parts.journal.unfinished().await?;
         // A lane gets its events at once: a destroy that was accepted before the crash lets nothing before it go on.
         let mut lanes: HashMap<VmId, Vec<Incoming>> = HashMap::new();

@@ -20,7 +20,7 @@ use super::moment::{ClockOffset, Deadline};
 use super::rows::{Change, ReportRow};
 use super::stage::Stage;
 use super::thread::Tx;
-use super::{append, query};
+use super::{append, query, reconcile};
 
 /// The version of the bodies that this agent reads.
 const KIND_VERSION: u32 = 1;
@@ -89,14 +89,12 @@ fn seen(tx: &Tx<'_>, event: EventId) -> Result<Admission, JournalError> {
 
 /// Takes the delivery's place in the queue; the stage of its event, when it has that place already.
 fn take_place(tx: &Tx<'_>, seq: Seq, incoming: &Incoming<'_>) -> Result<Option<Stage>, JournalError> {
-    let last: i64 =
-        tx.db.prepare_cached("SELECT coalesce(max(seq), 0) FROM queue")?.query_row([], |row| row.get(0))?;
-    let expected = Seq(u64::try_from(last).unwrap_or(0)).next();
+    let expected = reconcile::last_seq(tx.db)?.next();
     if seq > expected || int(seq.0) == i64::MAX || seq.0 == 0 {
         return Err(JournalError::OutOfOrder { offered: seq, expected });
     }
     if seq < expected {
-        return held_place(tx, seq, incoming).map(Some);
+        return held_place(tx, seq, expected, incoming).map(Some);
     }
     tx.db
         .prepare_cached("INSERT INTO queue (seq, event_id, digest) VALUES (?1, ?2, ?3)")?
@@ -104,11 +102,14 @@ fn take_place(tx: &Tx<'_>, seq: Seq, incoming: &Incoming<'_>) -> Result<Option<S
     Ok(None)
 }
 
-fn held_place(tx: &Tx<'_>, seq: Seq, incoming: &Incoming<'_>) -> Result<Stage, JournalError> {
-    let (held, body): (EventId, [u8; 32]) = tx
+fn held_place(tx: &Tx<'_>, seq: Seq, expected: Seq, incoming: &Incoming<'_>) -> Result<Stage, JournalError> {
+    let place: Option<(EventId, [u8; 32])> = tx
         .db
         .prepare_cached("SELECT event_id, digest FROM queue WHERE seq = ?1")?
-        .query_row([int(seq.0)], |row| Ok((parsed(row, 0)?, digest(row, 1)?)))?;
+        .query_row([int(seq.0)], |row| Ok((parsed(row, 0)?, digest(row, 1)?)))
+        .optional()?;
+    // Before the base of the queue there is nothing that could be delivered again.
+    let Some((held, body)) = place else { return Err(JournalError::OutOfOrder { offered: seq, expected }) };
     if held != incoming.event || body != incoming.digest.0 {
         return Err(JournalError::SeqTaken { seq, held, offered: incoming.event });
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dewpoint_proto::event::{
@@ -18,19 +18,24 @@ use super::moment::BootId;
 use super::{Bounds, Delivery, Journal, Origin, Payload, Settings};
 use crate::clock::Clock;
 
-/// A clock that stands still until it is moved.
+/// A clock that stands still until it is moved; its wall clock can be moved by itself.
 #[derive(Debug, Default)]
-pub(crate) struct TestClock(AtomicU64);
+pub(crate) struct TestClock(AtomicU64, AtomicI64);
 
 impl TestClock {
     pub(crate) fn advance(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
+
+    /// As a person or NTP does it: only the wall clock.
+    pub(crate) fn jump(&self, by_ms: i64) {
+        self.1.fetch_add(by_ms, Ordering::SeqCst);
+    }
 }
 
 impl Clock for TestClock {
     fn wall(&self) -> Millis {
-        Millis(1_800_000_000_000).plus(self.since_boot())
+        Millis(1_800_000_000_000 + self.1.load(Ordering::SeqCst)).plus(self.since_boot())
     }
 
     fn since_boot(&self) -> Duration {
@@ -205,4 +210,10 @@ pub(crate) async fn stall(journal: &Journal) -> std::sync::mpsc::SyncSender<()> 
     );
     assert!(journal.0.inbox.send(job).await.is_ok(), "the journal lives");
     release
+}
+
+/// A whole copy of a journal that is closed, as SQLite's own backup makes it.
+pub(crate) fn copied(from: &Path, to: &Path) {
+    let db = rusqlite::Connection::open(from).unwrap();
+    db.execute("VACUUM INTO ?1", [to.to_str().unwrap()]).unwrap();
 }

@@ -13,7 +13,6 @@ use prost::bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::admission::{Origin, Presence};
-use super::admit;
 use super::columns::{count, digest, int, maybe_count, maybe_json, maybe_parsed, moment, parsed, wrong};
 use super::error::JournalError;
 use super::moment::{Deadline, Moment};
@@ -23,6 +22,7 @@ use super::rows::{
 };
 use super::schema;
 use super::stage::Stage;
+use super::{admit, reconcile};
 use crate::hypervisor::Wanted;
 
 /// The most rows that one call gives.
@@ -159,6 +159,11 @@ pub(super) fn tail(db: &Connection) -> Result<Tail, JournalError> {
         .prepare_cached("SELECT seq, event_id FROM queue ORDER BY seq DESC LIMIT 1")?
         .query_row([], |row| Ok((Seq(count(row, 0)?), parsed(row, 1)?)))
         .optional()?;
+    let last = match (last, reconcile::base(db)?) {
+        (Some((seq, event)), Some((base, _))) if seq > base => Some((seq, event)),
+        (last, None) => last,
+        (_, base) => base,
+    };
     let acknowledged = db
         .prepare_cached("SELECT coalesce(min(report_seq) - 1, ?1) FROM reports WHERE acked = 0")?
         .query_row([int(last_report(db)?.0)], |row| count(row, 0))?;
@@ -275,6 +280,16 @@ pub(super) fn events(
         ],
         |row| whole_event(row).map(|event| event.row),
     )?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Events of the queue after a place, in its order.
+pub(super) fn events_after(db: &Connection, after: Seq, limit: u32) -> Result<Vec<EventRow>, JournalError> {
+    let mut statement = db.prepare_cached(&format!(
+        "{EVENT} WHERE event_id IN (SELECT event_id FROM queue WHERE seq > ?1 ORDER BY seq LIMIT ?2) ORDER BY seq"
+    ))?;
+    let rows =
+        statement.query_map(params![int(after.0), limit], |row| whole_event(row).map(|event| event.row))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -268,6 +268,7 @@ async fn an_offered_event_reaches_the_executor_though_nobody_waits_for_the_answe
     assert_eq!(admitted.capacity(), 1);
 }
 
+mod clocks;
 mod crash;
 mod damage;
 mod disk;

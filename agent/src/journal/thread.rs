@@ -10,7 +10,7 @@ use std::time::Duration;
 use dewpoint_common::gather::Gather;
 use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
-use dewpoint_proto::ids::ReportSeq;
+use dewpoint_proto::ids::{JournalId, ReportSeq};
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -19,6 +19,7 @@ use super::error::JournalError;
 use super::moment::Moment;
 use super::reserve::Reserve;
 use super::rows::Change;
+use super::witness::{self, Witness};
 use super::{Settings, schema};
 
 /// Requests that one fsync may carry. As many as the queue holds: whoever waits there waits for this one.
@@ -53,6 +54,8 @@ pub(super) struct Tx<'a> {
 pub(super) struct Effects {
     pub(super) changes: Vec<Change>,
     pub(super) report: Option<ReportSeq>,
+    /// It goes on under this id.
+    pub(super) journal: Option<JournalId>,
 }
 
 /// A request with its answer, once it has run.
@@ -133,6 +136,14 @@ pub(super) struct Outlets {
     pub(super) changes: broadcast::Sender<Change>,
     pub(super) reports: watch::Sender<ReportSeq>,
     pub(super) withheld: watch::Sender<Option<Cause>>,
+    pub(super) doubt: watch::Sender<Option<Cause>>,
+}
+
+/// What the witness is told after each commit.
+pub(super) struct Told {
+    pub(super) journal: JournalId,
+    pub(super) writes: u64,
+    pub(super) witness: Witness,
 }
 
 /// The thread's own state.
@@ -145,6 +156,7 @@ pub(super) struct Writer {
     pub(super) damage: OnceCell<Cause>,
     /// Since boot.
     pub(super) written_at: Duration,
+    pub(super) told: Told,
 }
 
 /// What keeps the requests of a group apart.
@@ -198,6 +210,7 @@ impl Writer {
             let outcome = self.write(&mut writes);
             let status = outcome.as_ref().map(|_| ()).map_err(Clone::clone);
             if let Ok(effects) = outcome {
+                self.witness(effects.journal);
                 self.tell(effects);
             }
             for job in writes {
@@ -272,6 +285,8 @@ impl Writer {
     fn in_transaction(&self, jobs: &mut [Box<dyn Job>], apart: Apart) -> Result<Effects, Stopped> {
         let mut effects = Effects::default();
         self.sql("BEGIN IMMEDIATE")?;
+        schema::put(&self.db, witness::WRITES, &(self.told.writes + 1).to_string())
+            .map_err(JournalError::from)?;
         if self.is_withheld() || jobs.is_empty() {
             schema::put(&self.db, "probe", &self.settings.clock.wall().0.to_string())
                 .map_err(JournalError::from)?;
@@ -279,6 +294,11 @@ impl Writer {
         for job in jobs {
             if job.access() == Access::Admit && !self.reserve.is_kept() {
                 job.fail(JournalError::Withheld(disk_full()));
+                continue;
+            }
+            let doubt = self.outlets.doubt.borrow().clone();
+            if let Some(cause) = doubt.filter(|_| job.access() == Access::Admit) {
+                job.fail(JournalError::Withheld(cause));
                 continue;
             }
             if let Some(damage) = self.damage.get().filter(|_| job.access() == Access::Admit) {
@@ -300,7 +320,7 @@ impl Writer {
 
     /// An error of the request's own undoes it alone; one of the disk's ends the group.
     fn run_in_savepoint(&self, job: &mut dyn Job, effects: &mut Effects) -> Result<(), JournalError> {
-        let (told, report) = (effects.changes.len(), effects.report);
+        let (told, report, journal) = (effects.changes.len(), effects.report, effects.journal);
         self.sql("SAVEPOINT request")?;
         if let Err(error) = job.run(&mut tx(&self.db, &self.settings, effects)) {
             self.met_damage(Some(&error));
@@ -310,6 +330,7 @@ impl Writer {
             self.sql("ROLLBACK TO request")?;
             effects.changes.truncate(told);
             effects.report = report;
+            effects.journal = journal;
         }
         self.sql("RELEASE request")
     }
@@ -339,6 +360,18 @@ impl Writer {
             *now = why;
             changed
         });
+    }
+
+    /// One more group is on disk. A journal that is not believed leaves its witness as it is.
+    fn witness(&mut self, renamed: Option<JournalId>) {
+        self.told.writes += 1;
+        if let Some(journal) = renamed {
+            self.told.journal = journal;
+            self.outlets.doubt.send_replace(None);
+        }
+        if self.outlets.doubt.borrow().is_none() {
+            self.told.witness.say(self.told.journal, self.told.writes);
+        }
     }
 
     fn tell(&self, effects: Effects) {

@@ -25,10 +25,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::dial::Dial;
 use super::{Link, LinkState, Parts, Timing, backoff};
 use crate::config::Manner;
+use crate::identity::Home;
 use crate::journal::fixture::{Folder, body, id};
 use crate::journal::{Journal, Journaled};
-use crate::report::Inventory;
 use crate::report::progress::ProgressBoard;
+use crate::report::{Holding, Inventory};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -225,12 +226,17 @@ impl AgentLink for Service {
 pub(super) struct FakeInventory {
     pub(super) vms: Mutex<Vec<VmState>>,
     pub(super) degraded: Mutex<Vec<Cause>>,
+    pub(super) holdings: Mutex<Vec<Holding>>,
 }
 
 #[async_trait]
 impl Inventory for FakeInventory {
     async fn vms(&self) -> Result<Vec<VmState>, Cause> {
         Ok(self.vms.lock().unwrap().clone())
+    }
+
+    async fn holdings(&self) -> Result<Vec<Holding>, Cause> {
+        Ok(self.holdings.lock().unwrap().clone())
     }
 
     async fn capacity(&self) -> wire::Capacity {
@@ -265,6 +271,7 @@ pub(super) struct Host {
     pub(super) inventory: Arc<FakeInventory>,
     pub(super) board: ProgressBoard,
     pub(super) state: tokio::sync::watch::Receiver<LinkState>,
+    link: tokio::task::JoinHandle<Result<(), Cause>>,
     _stop: DropGuard,
 }
 
@@ -306,12 +313,27 @@ impl Host {
             inventory: inventory.clone(),
             board: board.clone(),
             timing: quick(),
+            home: Home { data_dir: folder.path().to_owned(), product_uuid: Some("this-machine".into()) },
         };
         let link = Link::new(parts, false);
         let (state, stop) = (link.state(), CancellationToken::new());
-        tokio::spawn(link.run(stop.clone()));
-        let host = Self { folder, journal, executor, inventory, board, state, _stop: stop.drop_guard() };
+        let running = tokio::spawn(link.run(stop.clone()));
+        let host = Self {
+            folder,
+            journal,
+            executor,
+            inventory,
+            board,
+            state,
+            link: running,
+            _stop: stop.drop_guard(),
+        };
         (host, FakeCoordinator { sessions })
+    }
+
+    /// How the link ended by itself.
+    pub(super) async fn ended(&mut self) -> Result<(), Cause> {
+        (&mut self.link).await.unwrap()
     }
 
     /// What the executor got, in order.

@@ -24,6 +24,9 @@ impl Session<'_> {
             Some(to_agent::Message::Ping(ping)) => {
                 self.say(from_agent::Message::Pong(wire::Pong { nonce: ping.nonce })).await
             }
+            Some(to_agent::Message::AskAccount(ask)) => self.asked(ask),
+            Some(to_agent::Message::Reconcile(told)) => self.reconcile(told),
+            Some(to_agent::Message::Become(told)) => self.become_host(told).await,
             Some(to_agent::Message::Welcome(_) | to_agent::Message::Diverged(_)) => {
                 Err(Cause::new(Reason::Invalid, "the coordinator answered Hello twice").into())
             }

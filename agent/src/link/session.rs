@@ -2,7 +2,7 @@
 
 use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
-use dewpoint_proto::ids::{ReportSeq, Seq, Term};
+use dewpoint_proto::ids::{HostId, ReportSeq, Seq, Term};
 use dewpoint_proto::status::from_status;
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::agent as wire;
@@ -18,6 +18,7 @@ use tonic::{Status, Streaming};
 
 use super::heartbeat::{Facts, Told};
 use super::pending::Pending;
+use super::reconcile::{Done, Errand, finished};
 use super::{Link, Phase};
 use crate::config::Manner;
 use crate::journal::{Admission, JournalError, Journaled, Tail};
@@ -26,7 +27,7 @@ use crate::storage::ImageServer;
 /// Messages that wait for the connection to take them.
 const OUTBOUND: usize = 64;
 /// The version of the protocol.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// Between heartbeats while the coordinator has not said.
 const HEARTBEAT_SECONDS: u32 = 10;
 
@@ -37,6 +38,8 @@ pub(super) enum End {
     Because(Cause),
     /// Journal or executor are gone.
     NothingLeft,
+    /// The host has another id now: the agent starts again.
+    Renamed(HostId),
 }
 
 impl End {
@@ -44,6 +47,11 @@ impl End {
         match self {
             Self::Because(cause) => cause,
             Self::NothingLeft => Cause::new(Reason::Internal, "the agent is ending"),
+            Self::Renamed(host) => {
+                Cause::new(Reason::Diverged, format!("this host takes the place of host {host}"))
+                    .advise("start the agent again: it goes on under that id")
+                    .with("host_id", host)
+            }
         }
     }
 }
@@ -84,6 +92,9 @@ pub(super) struct Session<'a> {
     began: Instant,
     pub(super) progress: watch::Receiver<()>,
     progress_due: Option<Instant>,
+    /// VMs of a decision that is not complete yet.
+    pub(super) adopted: Vec<wire::Adopted>,
+    pub(super) errand: Option<Errand>,
 }
 
 /// Whether the logs match.
@@ -115,6 +126,7 @@ enum Wake {
     ProgressDue,
     Beat,
     Gathered(Result<Box<Facts>, JournalError>),
+    ErrandDone(Result<Done, Cause>),
     Silent,
     DivergedForLong,
 }
@@ -185,6 +197,8 @@ async fn open(link: &Link) -> Result<Session<'_>, End> {
         began: now,
         progress: link.parts.board.changes(),
         progress_due: Some(now),
+        adopted: Vec::new(),
+        errand: None,
     })
 }
 
@@ -200,6 +214,8 @@ fn hello(link: &Link, tail: &Tail) -> wire::Hello {
         agent_version: env!("CARGO_PKG_VERSION").into(),
         hostname: link.parts.hostname.clone(),
         observe_only: link.parts.manner == Manner::Observes,
+        product_uuid: link.parts.home.product_uuid.clone().unwrap_or_default(),
+        doubt: link.parts.journal.doubt().map(Into::into),
     }
 }
 
@@ -211,6 +227,10 @@ struct Opening {
 
 async fn welcomed(link: &Link, tail: &Tail, welcome: wire::Welcome) -> Result<Opening, End> {
     let journal = &link.parts.journal;
+    if let Some(doubt) = journal.doubt() {
+        // An older coordinator does not hear of it.
+        return Err(doubt.into());
+    }
     let (term, acked) = (Term(welcome.term), ReportSeq(welcome.reports_acked));
     if acked > tail.last_report {
         return Err(Cause::new(
@@ -290,6 +310,7 @@ impl Session<'_> {
             }
             Wake::Beat => self.gather(),
             Wake::Gathered(facts) => self.beat(facts).await?,
+            Wake::ErrandDone(done) => self.errand_done(done).await?,
             Wake::Silent => {
                 return Err(unreachable("nothing was heard of the coordinator for too long").into());
             }
@@ -317,6 +338,7 @@ impl Session<'_> {
             Ok(()) = self.progress.changed(), if self.progress_due.is_none() => Wake::ProgressMade,
             () = until(self.progress_due) => Wake::ProgressDue,
             facts = gathered(&mut self.gathering) => Wake::Gathered(facts),
+            done = finished(&mut self.errand) => Wake::ErrandDone(done),
             _ = self.beat.tick(), if self.gathering.is_none() => Wake::Beat,
             () = sleep_until(self.heard + timing.silence) => Wake::Silent,
             () = sleep_until(self.began + timing.diverged), if diverged => Wake::DivergedForLong,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use dewpoint_common::telemetry::{self, Format};
-use dewpoint_proto::ids::{EventId, VmId};
+use dewpoint_proto::ids::{EventId, HostId, VmId};
 
 /// The Dewpoint agent: builds and looks after the VMs of this hypervisor.
 ///
@@ -45,11 +45,11 @@ pub enum Command {
     Submit(SubmitArgs),
     /// Check the configuration and print it with every default.
     CheckConfig,
-    /// Print this host's id.
-    HostId,
     /// Look whether the journal can be used, or begin a new one.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Print this host's id; or, with the agent stopped, say that it is to be believed on this machine.
+    HostId(HostIdArgs),
     /// Print the completion script of a shell.
     #[command(hide = true)]
     Completion {
@@ -76,6 +76,18 @@ pub struct RunArgs {
     /// Where the log goes: auto, journald, text or json; goes before the configuration.
     #[arg(long, value_name = "FORMAT", env = telemetry::FORMAT)]
     pub log_format: Option<Format>,
+}
+
+/// What is said of this host's id.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct HostIdArgs {
+    /// The mainboard was replaced, or the disks moved into this machine for good: they are not a copy.
+    #[arg(long)]
+    pub accept_machine: bool,
+    /// The host-id file was lost, and the VMs' folders bear the mark of this host.
+    #[arg(long, value_name = "ID")]
+    pub take: Option<HostId>,
 }
 
 /// Which events are listed.

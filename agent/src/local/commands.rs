@@ -1,6 +1,7 @@
 //! The commands, one file for each that has more than a few lines.
 
 mod events;
+mod host_id;
 mod journal;
 mod status;
 mod submit;
@@ -11,14 +12,12 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use dewpoint_proto::cause::{Cause, Reason};
-use serde_json::json;
 
 pub use journal::expects;
 
 use super::cli::{Cli, Command, EventCommand};
 use super::print::{self, Form};
 use crate::config::Config;
-use crate::identity;
 use crate::journal::Reader;
 
 /// Carries out a command, all but `run`.
@@ -44,8 +43,8 @@ async fn with_config(command: Command, config: &Config, form: Form) -> Result<()
         Command::Event(EventCommand::Show { id }) => events::show(&reader(config)?, id, form),
         Command::Submit(args) => submit::submit(config, &args, form).await,
         Command::Why(args) => why::tell(config, &args, form).await,
-        Command::HostId => host_id(config, form),
         Command::Journal(command) => journal::carry_out(command, config, form),
+        Command::HostId(args) => host_id::carry_out(config, &args, form),
         Command::Run(_) | Command::Completion { .. } | Command::Man { .. } | Command::CheckConfig => {
             Err(Cause::new(Reason::Internal, "this command is carried out elsewhere"))
         }
@@ -88,22 +87,6 @@ fn check_config(path: &Path, form: Form) -> Result<(), Cause> {
         }
     }
     Ok(())
-}
-
-fn host_id(config: &Config, form: Form) -> Result<(), Cause> {
-    let identity = identity::read(&config.data_dir)?.ok_or_else(|| {
-        Cause::new(Reason::HostNotFound, format!("{} has no host-id yet", config.data_dir.display()))
-            .advise("it is made when the agent first starts")
-    })?;
-    match form {
-        Form::Json => {
-            print::json(&json!({ "host_id": identity.host_id, "product_uuid": identity.product_uuid }))
-        }
-        Form::Text => {
-            print::out(identity.host_id);
-            Ok(())
-        }
-    }
 }
 
 fn completion(shell: clap_complete::Shell) -> Result<(), Cause> {

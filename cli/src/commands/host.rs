@@ -3,7 +3,8 @@
 use clap::Subcommand;
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::fleet::{
-    CordonHostRequest, EndRecoveryRequest, Host, ListHostsRequest, SetHoldRequest, UncordonHostRequest,
+    CordonHostRequest, EndRecoveryRequest, Host, ListHostsRequest, PlanReconcileRequest,
+    ReconcileHostRequest, ReplaceHostRequest, RetireHostRequest, SetHoldRequest, UncordonHostRequest,
 };
 use serde_json::json;
 
@@ -16,6 +17,7 @@ use crate::fleet::{Fleet, request};
 use crate::output::Output;
 use crate::view::CauseView;
 use crate::view::host::{HostView, show, table};
+use crate::view::reconcile::{Carried, PlanView, RetiredView, show_plan, show_retired};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum HostCommand {
@@ -71,6 +73,52 @@ pub(crate) enum HostCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+    /// Show what reconciling a diverged host comes to; with --yes, do it
+    ///
+    /// A host diverges when its log is not the coordinator's: its journal was lost or restored, its disks were cloned or
+    /// moved. Its VMs run on. The plan says what becomes of each event and VM; nothing is destroyed by it.
+    Reconcile(Reconcile),
+    /// Take a host that will not come back out of the fleet
+    ///
+    /// Refused while it has VMs, unless its disks are gone for good: then its VMs are gone, and their addresses free.
+    Retire {
+        /// Hostname or id
+        host: HostRef,
+        /// Its disks are gone for good; not only switched off
+        #[arg(long)]
+        disks_gone: bool,
+        /// Why, in your words: kept, see `dewpoint audit ls`
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Let a host without VMs take the place of one that is lost
+    ///
+    /// It takes the lost host's id at its next start; bring its VMs' folders there first, or restore them from
+    /// snapshots. Then it is reconciled as any other.
+    Replace {
+        /// The lost one: hostname or id
+        old: HostRef,
+        /// The one that takes its place: hostname or id
+        new: HostRef,
+        /// Why, in your words: kept, see `dewpoint audit ls`
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reconcile {
+    /// Hostname or id
+    host: HostRef,
+    /// Carry the plan out as it was shown
+    #[arg(long, requires = "reason")]
+    yes: bool,
+    /// Of the plan that was shown: another one is not carried out
+    #[arg(long, value_name = "DIGEST")]
+    plan: Option<String>,
+    /// Why, in your words: kept, see `dewpoint audit ls`
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
 }
 
 /// One host, or all of them; never all of them by leaving something out.
@@ -103,6 +151,18 @@ pub(crate) async fn carry_out(
             show_one(&fleet.ask(fleet.hosts().uncordon_host(asked)).await?, output)
         }
         HostCommand::Hold { which, reason } => set_hold(&fleet, &which, true, reason, output).await,
+        HostCommand::Reconcile(asked) => reconcile(&fleet, asked, output).await,
+        HostCommand::Retire { host, disks_gone, reason } => {
+            let asked = request(RetireHostRequest { host: host.to_string(), disks_gone, reason });
+            let retired = fleet.ask(fleet.hosts().retire_host(asked)).await?;
+            output.show(&RetiredView::from(&retired), |_| show_retired(&retired))
+        }
+        HostCommand::Replace { old, new, reason } => {
+            let (old_host, new_host) = (old.to_string(), new.to_string());
+            let asked = request(ReplaceHostRequest { old_host, new_host, reason });
+            let replaced = fleet.ask(fleet.hosts().replace_host(asked)).await?;
+            show_one(&replaced.host.unwrap_or_default(), output)
+        }
         HostCommand::EndRecovery { reason } => end_recovery(&fleet, reason, output).await,
         HostCommand::Release { which, reason } => set_hold(&fleet, &which, false, reason, output).await,
     }
@@ -136,6 +196,20 @@ async fn set_hold(
     output.show(&json!({ "hosts": hosts, "hold": hold }), |_| {
         format!("{hosts} {} {word}\n", if hosts == 1 { "host" } else { "hosts" })
     })
+}
+
+/// Shows the plan; carries it out when that was asked for, bound to what was shown.
+async fn reconcile(fleet: &Fleet, asked: Reconcile, output: &mut Output<'_>) -> Result<(), Failure> {
+    let host = asked.host.to_string();
+    let planning = request(PlanReconcileRequest { host: host.clone() });
+    let plan = fleet.ask(fleet.hosts().plan_reconcile(planning)).await?;
+    if !asked.yes {
+        return output.show(&PlanView::new(&plan, false), |paint| show_plan(&plan, paint, Carried::Not));
+    }
+    let digest = asked.plan.unwrap_or_else(|| plan.digest.clone());
+    let order = request(ReconcileHostRequest { host, digest, reason: asked.reason });
+    let done = fleet.ask(fleet.hosts().reconcile_host(order)).await?;
+    output.show(&PlanView::new(&done, true), |paint| show_plan(&done, paint, Carried::Out))
 }
 
 async fn end_recovery(fleet: &Fleet, reason: String, output: &mut Output<'_>) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use dewpoint_proto::wire::fleet::images_server::ImagesServer;
 use dewpoint_proto::wire::fleet::networks_server::NetworksServer;
 use dewpoint_proto::wire::fleet::vms_server::VmsServer;
 use dewpoint_proto::wire::fleet::{
-    Act, CreateVmRequest, EventRecord, FleetRecord, Host, Image, Network, Vm, WatchVmsResponse,
+    Act, CreateVmRequest, EventRecord, FleetRecord, Host, Image, Network, ReconcilePlan, Vm, WatchVmsResponse,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -58,6 +58,8 @@ pub(crate) struct Script {
     pub(crate) images: Vec<Image>,
     pub(crate) networks: Vec<Network>,
     pub(crate) events: Vec<EventRecord>,
+    /// What reconciling any host comes to.
+    pub(crate) plan: ReconcilePlan,
     pub(crate) acts: Vec<Act>,
     pub(crate) fleet: FleetRecord,
     pub(crate) image_server: String,

@@ -6,6 +6,7 @@
 mod errors;
 mod fake;
 mod image_server;
+mod reconcile;
 mod run;
 mod shown;
 mod upload;

@@ -7,9 +7,9 @@ use tonic::{Request, Response, Status};
 
 use super::fleet::Caller;
 use super::{Api, millis};
-use crate::events::HostStatus;
 use crate::events::request::HostSelector;
-use crate::store::{FleetRecord, HoldScope, Page, Switch, Word};
+use crate::events::{HostStatus, Plan, PlannedEvent, PlannedVm};
+use crate::store::{Disks, FleetRecord, HoldScope, Page, Switch, Word};
 
 #[tonic::async_trait]
 impl Hosts for Api {
@@ -86,6 +86,66 @@ impl Hosts for Api {
         })
         .await
     }
+
+    async fn plan_reconcile(
+        &self,
+        request: Request<fleet::PlanReconcileRequest>,
+    ) -> Result<Response<fleet::ReconcilePlan>, Status> {
+        self.answer("PlanReconcile", async {
+            Ok(plan_to_wire(self.events.plan_reconcile(request.into_inner().host.parse()?).await?))
+        })
+        .await
+    }
+
+    async fn reconcile_host(
+        &self,
+        request: Request<fleet::ReconcileHostRequest>,
+    ) -> Result<Response<fleet::ReconcilePlan>, Status> {
+        self.answer("ReconcileHost", async {
+            let caller = Caller::of(&request);
+            let request = request.into_inner();
+            let word = caller.word_with_reason(request.reason)?;
+            let plan = self.events.reconcile(request.host.parse()?, &request.digest, word).await?;
+            Ok(plan_to_wire(plan))
+        })
+        .await
+    }
+
+    async fn retire_host(
+        &self,
+        request: Request<fleet::RetireHostRequest>,
+    ) -> Result<Response<fleet::RetireHostResponse>, Status> {
+        self.answer("RetireHost", async {
+            let caller = Caller::of(&request);
+            let request = request.into_inner();
+            let word = caller.word_with_reason(request.reason)?;
+            let disks = if request.disks_gone { Disks::Gone } else { Disks::NotSaid };
+            let retired = self.events.retire(request.host.parse()?, disks, word).await?;
+            Ok(fleet::RetireHostResponse {
+                host: Some(self.host_to_wire(retired.host, &self.events.fleet().await?)),
+                vm_ids: retired.vms.iter().map(ToString::to_string).collect(),
+                unknown_event_ids: retired.unknown.iter().map(ToString::to_string).collect(),
+            })
+        })
+        .await
+    }
+
+    async fn replace_host(
+        &self,
+        request: Request<fleet::ReplaceHostRequest>,
+    ) -> Result<Response<fleet::ReplaceHostResponse>, Status> {
+        self.answer("ReplaceHost", async {
+            let caller = Caller::of(&request);
+            let request = request.into_inner();
+            let word = caller.word_with_reason(request.reason)?;
+            let (old, new) = (request.old_host.parse()?, request.new_host.parse()?);
+            let host = self.events.replace(old, new, word).await?;
+            Ok(fleet::ReplaceHostResponse {
+                host: Some(self.host_to_wire(host, &self.events.fleet().await?)),
+            })
+        })
+        .await
+    }
 }
 
 impl Api {
@@ -133,5 +193,45 @@ impl Api {
             recovering: of_all.recovering.clone().map(Into::into),
             observe_only,
         }
+    }
+}
+
+fn plan_to_wire(plan: Plan) -> fleet::ReconcilePlan {
+    let digest = plan.digest();
+    let (old_machine, new_machine) = plan.machine.unwrap_or_default();
+    fleet::ReconcilePlan {
+        host_id: plan.host.to_string(),
+        hostname: plan.hostname,
+        diverged: Some(plan.diverged.into()),
+        digest,
+        unknown: plan.unknown.into_iter().map(event_to_wire).collect(),
+        reports: plan.continued.into_iter().map(event_to_wire).collect(),
+        vms: plan.vms.into_iter().map(vm_to_wire).collect(),
+        base_seq: plan.base.0,
+        old_journal_id: plan.journal.to_string(),
+        old_machine,
+        new_machine,
+    }
+}
+
+fn event_to_wire(event: PlannedEvent) -> fleet::PlannedEvent {
+    fleet::PlannedEvent {
+        event_id: event.event.to_string(),
+        kind: event.kind.as_str().to_owned(),
+        vm_id: event.vm.to_string(),
+        vm_name: event.vm_name.to_string(),
+        stage: event.stage.as_str().to_owned(),
+        host_stage: event.host_stage.unwrap_or_default(),
+    }
+}
+
+fn vm_to_wire(vm: PlannedVm) -> fleet::PlannedVm {
+    fleet::PlannedVm {
+        vm_id: vm.vm.to_string(),
+        name: vm.name,
+        standing: vm.standing.as_str().to_owned(),
+        generation: vm.generation.0,
+        host_generation: vm.host_generation.0,
+        text: vm.text,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use dewpoint_proto::ids::{EventId, HostId, Term};
+use dewpoint_proto::ids::{EventId, HostId, ReportSeq, Term};
 use dewpoint_proto::time::Millis;
 use tokio::sync::watch;
 
@@ -27,6 +27,10 @@ struct HostLive {
     held: Option<String>,
     facts: HostFacts,
     facts_stored_at: Option<Millis>,
+    /// A person has retired it, or let it become another.
+    retired: bool,
+    /// Its highest report, told since this coordinator started by a hello that matched.
+    heard: Option<ReportSeq>,
     queue: watch::Sender<u64>,
 }
 
@@ -66,6 +70,8 @@ impl Fleet {
                 held: None,
                 facts: HostFacts { capacity: record.capacity.clone(), degraded: record.degraded.clone() },
                 facts_stored_at: None,
+                retired: false,
+                heard: None,
                 queue: watch::channel(0).0,
             });
             self.views.len() - 1
@@ -76,12 +82,36 @@ impl Fleet {
             live.held.clone_from(&record.held);
             wake(live);
         }
+        live.retired = record.retired.is_some();
         view.hostname.clone_from(&record.hostname);
-        view.last_heartbeat = view.last_heartbeat.max(record.last_heartbeat);
-        view.cordoned = record.cordoned.is_some();
+        view.cordoned = record.cordoned.is_some() || record.retired.is_some();
         view.held = record.held.is_some() || self.held.is_some();
         view.diverged = record.diverged.is_some();
         view.claims = record.claims;
+    }
+
+    /// Whether a host is not to be served any more.
+    pub(super) fn is_retired(&self, host: HostId) -> bool {
+        self.places.get(&host).is_some_and(|&place| self.live[place].retired)
+    }
+
+    /// A hello, whether it matched or not.
+    pub(super) fn greeted(&mut self, host: HostId, now: Millis) {
+        if let Some(&place) = self.places.get(&host) {
+            self.views[place].last_heartbeat = Some(now);
+        }
+    }
+
+    /// A hello that matched.
+    pub(super) fn matched(&mut self, host: HostId, last_report: ReportSeq) {
+        if let Some(&place) = self.places.get(&host) {
+            self.live[place].heard = Some(last_report);
+        }
+    }
+
+    /// What its newest hello that matched said, since this coordinator started.
+    pub(super) fn heard_of(&self, host: HostId) -> Option<ReportSeq> {
+        self.places.get(&host).and_then(|&place| self.live[place].heard)
     }
 
     /// A heartbeat under this term; none: the host is held under another.
@@ -133,7 +163,8 @@ impl Fleet {
     pub(super) fn freshen(&self, record: &mut HostRecord) {
         let Some(&place) = self.places.get(&record.id) else { return };
         let (view, live) = (&self.views[place], &self.live[place]);
-        record.last_heartbeat = view.last_heartbeat.max(record.last_heartbeat);
+        // The row may have been written when the clock was ahead.
+        record.last_heartbeat = view.last_heartbeat;
         if live.facts.capacity.is_some() {
             record.capacity.clone_from(&live.facts.capacity);
         }

@@ -21,11 +21,14 @@ impl Events {
     /// # Errors
     /// When the store cannot be written.
     pub async fn claim_host(&self, hello: Hello) -> Result<HostClaim, Cause> {
-        let host = hello.host;
+        let (host, last_report) = (hello.host, hello.last_report);
         let claim = self.inner.store.claim_host(hello, self.inner.now()).await?;
         self.inner.take_host(host).await?;
+        self.inner.fleet_mut().greeted(host, self.inner.now());
         self.inner.progress().remove(&host);
+        self.inner.accounts.forget(host);
         if let HostClaim::Matched { changed, .. } = &claim {
+            self.inner.fleet_mut().matched(host, last_report);
             self.inner.tell(changed.iter().copied());
         }
         self.inner.room.notify_one();
@@ -60,6 +63,12 @@ impl Events {
     #[must_use]
     pub fn held(&self, host: HostId) -> Option<String> {
         self.inner.fleet().held(host)
+    }
+
+    /// Whether a person has retired the host, or let it become another: its session ends.
+    #[must_use]
+    pub fn is_retired(&self, host: HostId) -> bool {
+        self.inner.fleet().is_retired(host)
     }
 
     /// All up to `seq` are journaled on the host.

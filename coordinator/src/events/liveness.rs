@@ -33,6 +33,8 @@ pub enum Liveness {
     Diverged,
     /// Known, and never heard.
     NeverSeen,
+    /// A person has said that it will not come back.
+    Retired,
 }
 
 impl Liveness {
@@ -56,6 +58,7 @@ impl Liveness {
             Self::Lost => "lost",
             Self::Diverged => "diverged",
             Self::NeverSeen => "never_seen",
+            Self::Retired => "retired",
         }
     }
 }

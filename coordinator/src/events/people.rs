@@ -48,7 +48,8 @@ impl Events {
     pub async fn end_recovery(&self, word: Word) -> Result<Option<Cause>, Cause> {
         let Some(recovering) = self.inner.store.fleet().await?.recovering else { return Ok(None) };
         tracing::warn!(who = word.who, why = word.reason, "a person ends the recovery: {recovering}");
-        self.inner.store.end_recovery(word).await?;
+        let settlement = self.inner.store.end_recovery(word).await?;
+        self.inner.tell(settlement.changed);
         self.inner.take_every_host().await?;
         self.inner.room.notify_one();
         Ok(Some(recovering))

@@ -3,6 +3,7 @@
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::KindName;
 use dewpoint_proto::ids::{EventId, HostId};
+use dewpoint_proto::time::Millis;
 use futures::stream::BoxStream;
 
 use super::fleet::Fleet;
@@ -135,7 +136,11 @@ impl Inner {
             fleet.view(record.id).is_some_and(|view| view.observe_only)
         };
         let heard = Liveness::of(record.last_heartbeat, self.now(), self.rules.liveness);
-        let liveness = if record.diverged.is_some() { Liveness::Diverged } else { heard };
+        let liveness = match &record {
+            retired if retired.retired.is_some() => Liveness::Retired,
+            diverged if diverged.diverged.is_some() => Liveness::Diverged,
+            _ => heard,
+        };
         HostStatus { record, liveness, observe_only }
     }
 
@@ -156,7 +161,7 @@ impl Inner {
     }
 }
 
-async fn every_host(store: &dyn Store) -> Result<Vec<HostRecord>, Cause> {
+pub(super) async fn every_host(store: &dyn Store) -> Result<Vec<HostRecord>, Cause> {
     let (mut all, mut page) = (Vec::new(), Some(every()));
     while let Some(this) = page {
         let found = store.hosts(this.clone()).await?;
@@ -167,9 +172,11 @@ async fn every_host(store: &dyn Store) -> Result<Vec<HostRecord>, Cause> {
 }
 
 /// The view at the start: all hosts, and the builds under way.
-pub(super) async fn whole_fleet(store: &dyn Store) -> Result<Fleet, Cause> {
+pub(super) async fn whole_fleet(store: &dyn Store, now: Millis) -> Result<Fleet, Cause> {
     let mut fleet = Fleet::new(store.fleet().await?);
-    for host in every_host(store).await? {
+    for mut host in every_host(store).await? {
+        // Heard when the clock was ahead: from now on its silence counts.
+        host.last_heartbeat = host.last_heartbeat.map(|heard| heard.min(now));
         fleet.take(&host);
     }
     let filter = EventFilter { unfinished_only: true, ..EventFilter::default() };

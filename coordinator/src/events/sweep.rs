@@ -1,4 +1,5 @@
-//! Pending events: tried again when something was freed, ended at their deadline.
+//! Pending events: tried again when something was freed, ended at their deadline. A recovery ends here, too, when all
+//! hosts have told.
 //!
 //! A slow sweep tries them also unasked, and counts what it places: a push was lost then, which is a bug to look at.
 
@@ -45,7 +46,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         let done = match wake {
             Wake::Stop => return,
             Wake::Room => inner.place_pending().await.map(drop),
-            Wake::Deadlines => inner.expire_pending().await,
+            Wake::Deadlines => inner.deadlines().await,
             Wake::Sweep => inner.sweep().await,
         };
         if let Err(cause) = done {
@@ -55,7 +56,18 @@ pub(super) async fn run(inner: Arc<Inner>) {
 }
 
 impl Inner {
+    async fn deadlines(&self) -> Result<(), Cause> {
+        self.settle_recovery().await?;
+        self.expire_pending().await
+    }
+
     async fn sweep(&self) -> Result<(), Cause> {
+        if let Some(moved_ms) = self.time.moved() {
+            tracing::warn!(
+                moved_ms,
+                "the wall clock was moved: this coordinator goes by the one of its start until it is started again"
+            );
+        }
         self.take_every_host().await?;
         let placed = self.place_pending().await?;
         if placed > 0 {

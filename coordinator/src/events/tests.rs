@@ -55,6 +55,7 @@ impl World {
     /// A host that tells its capacity; its term.
     async fn join(&self, n: u128) -> Term {
         let hello = Hello {
+            protocol: 2,
             host: host(n),
             journal: JournalId(Uuid::from_u128(n)),
             start_count: 1,
@@ -63,6 +64,8 @@ impl World {
             last_report: ReportSeq(0),
             agent_version: "0.1.0".into(),
             hostname: format!("h{n}"),
+            product_uuid: None,
+            doubt: None,
         };
         let HostClaim::Matched { term, .. } = self.events.claim_host(hello).await.unwrap() else {
             panic!("a fresh host matches");

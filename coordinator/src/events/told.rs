@@ -22,6 +22,7 @@ impl TryFrom<agent::Hello> for Hello {
 
     fn try_from(hello: agent::Hello) -> Result<Self, Cause> {
         Ok(Self {
+            protocol: hello.protocol,
             host: hello.host_id.parse()?,
             journal: hello.journal_id.parse()?,
             start_count: hello.start_count,
@@ -30,6 +31,8 @@ impl TryFrom<agent::Hello> for Hello {
             last_report: ReportSeq(counter(hello.last_report_seq)?),
             agent_version: printable(hello.agent_version, 64),
             hostname: printable(hello.hostname, 253),
+            product_uuid: Some(printable(hello.product_uuid, 64)).filter(|told| !told.is_empty()),
+            doubt: hello.doubt.map(Cause::from),
         })
     }
 }
@@ -94,7 +97,7 @@ impl TryFrom<agent::Heartbeat> for HostHeartbeat {
 }
 
 /// Databases count in 63 bits; what is beyond was not counted by any agent.
-fn counter(value: u64) -> Result<u64, Cause> {
+pub(super) fn counter(value: u64) -> Result<u64, Cause> {
     if i64::try_from(value).is_ok_and(|value| value < i64::MAX / 2) {
         return Ok(value);
     }
@@ -102,6 +105,6 @@ fn counter(value: u64) -> Result<u64, Cause> {
         .advise("look at that host's journal: it may be damaged"))
 }
 
-fn printable(text: String, most: usize) -> String {
+pub(super) fn printable(text: String, most: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(most).collect()
 }

@@ -45,7 +45,7 @@ impl Inner {
                 let silent = view.last_heartbeat.map_or(0, |last| now.since(last).as_secs());
                 Some(format!("{name}, which is silent for {silent} s"))
             }
-            Liveness::NeverSeen => Some(format!("{name} to connect")),
+            Liveness::NeverSeen | Liveness::Retired => Some(format!("{name} to connect")),
             Liveness::Alive | Liveness::Diverged => None,
         }
     }

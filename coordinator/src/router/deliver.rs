@@ -1,4 +1,5 @@
-//! Pushes a host's queue, in order, within its window; tells the agent of hold.
+//! Pushes a host's queue, in order, within its window; tells the agent of hold. A diverged host is told instead what a
+//! person decided of it.
 //!
 //! Woken by levels: the queue changed, the host accepted or takes more. What is in flight is sent again only in a new
 //! session, when the host had withheld it, or when acceptance did not come in time.
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Shared;
 use super::session::{End, Log, Session};
 use super::window::{Taken, Window};
+use crate::events::Order;
 use crate::store::QueueEntry;
 
 /// Returns with the session's end only.
@@ -26,6 +28,7 @@ pub(super) async fn run(shared: &Shared, session: &Session) -> End {
         taken: session.taken.subscribe(),
         window: Window::after(session.taken.borrow().accepted),
         held: session.hold_told,
+        ordered: "",
         waiting_since: Instant::now(),
     };
     loop {
@@ -43,6 +46,8 @@ struct Delivery<'a> {
     window: Window,
     /// What the agent was told last.
     held: bool,
+    /// The order that a diverged host was told last.
+    ordered: &'static str,
     /// When something was last accepted, or first sent after all was.
     waiting_since: Instant,
 }
@@ -68,6 +73,9 @@ impl Delivery<'_> {
     async fn step(&mut self) -> Result<(), End> {
         // Seen before each look, so that what comes during it wakes us again.
         self.queue.borrow_and_update();
+        if self.session.log == Log::Matched && self.shared.events.is_retired(self.session.host) {
+            return Err(End::Settled);
+        }
         self.tell_hold().await?;
         let pushed = self.push().await?;
         let wait = if pushed.is_some() { self.shared.settings.sweep } else { RETRY };
@@ -104,7 +112,7 @@ impl Delivery<'_> {
     async fn push(&mut self) -> Result<Option<u64>, End> {
         let mut pushed = 0;
         if self.session.log == Log::Diverged {
-            return Ok(Some(pushed));
+            return self.order().await;
         }
         while self.window.room() > 0 {
             let look =
@@ -125,6 +133,25 @@ impl Delivery<'_> {
             }
         }
         Ok(Some(pushed))
+    }
+
+    /// What a diverged host is told, when it is another than before; nothing is delivered.
+    async fn order(&mut self) -> Result<Option<u64>, End> {
+        match self.shared.events.order(self.session.host).await {
+            Ok(Order::Settled) => Err(End::Settled),
+            Ok(Order::Say { name, messages }) if name != self.ordered => {
+                for message in messages {
+                    self.session.outbound.send(message).await?;
+                }
+                self.ordered = name;
+                Ok(Some(0))
+            }
+            Ok(Order::Say { .. } | Order::Nothing) => Ok(Some(0)),
+            Err(cause) => {
+                tracing::warn!(reason = %cause.reason, "what a diverged host is to be told cannot be read: {cause}");
+                Ok(None)
+            }
+        }
     }
 
     async fn send(&mut self, entry: QueueEntry) -> Result<(), End> {

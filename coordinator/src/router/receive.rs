@@ -19,7 +19,7 @@ use super::Shared;
 use super::deliver::was_sent;
 use super::session::{End, Log, Session};
 use crate::events::HostHeartbeat;
-use crate::store::{HostReport, ImageSelector};
+use crate::store::{Account, HostReport, ImageSelector};
 
 /// Reports stored before they are acknowledged, when more are waiting.
 const GATHER: u32 = 64;
@@ -27,6 +27,7 @@ const GATHER: u32 = 64;
 /// Returns with the session's end only.
 pub(super) async fn run(shared: &Shared, session: &Session, mut inbound: Streaming<wire::FromAgent>) -> End {
     let mut acks = Acks::default();
+    let mut account = Account::default();
     let silence = shared.settings.ping * 3;
     loop {
         let waiting =
@@ -45,9 +46,10 @@ pub(super) async fn run(shared: &Shared, session: &Session, mut inbound: Streami
         };
         session.place.handle.heard.send_modify(|count| *count += 1);
         let taken = match next {
-            Ok(Some(wire::FromAgent { message: Some(message) })) => {
-                take(shared, session, message, &mut acks).await
-            }
+            Ok(Some(wire::FromAgent { message: Some(message) })) => match message {
+                Message::Account(chunk) => take_account(shared, session, chunk, &mut account).await,
+                message => take(shared, session, message, &mut acks).await,
+            },
             // A newer agent may say more than we know.
             Ok(Some(wire::FromAgent { message: None })) => Ok(()),
             Ok(None) => Err(End::Closed),
@@ -98,8 +100,8 @@ async fn take(shared: &Shared, session: &Session, message: Message, acks: &mut A
             shared.events.progress(session.host, progress);
             Ok(())
         }
-        // That it came is all that it says.
-        Message::Pong(_) => Ok(()),
+        // That it came is all that a pong says; accounts are gathered by the caller.
+        Message::Pong(_) | Message::Account(_) => Ok(()),
         Message::Hello(_) => {
             Err(Cause::new(Reason::Invalid, "a second Hello").advise("open a new stream instead").into())
         }
@@ -198,6 +200,22 @@ async fn take_inventory(shared: &Shared, session: &Session, chunk: wire::Invento
     // A VM that a complete inventory does not name is not concluded to be gone: only a report says so.
     shared.events.observe(session.host, session.term, states).await?;
     tracing::debug!(inventory = chunk.inventory, count, complete = chunk.complete, "an inventory");
+    Ok(())
+}
+
+/// What a diverged host has, chunk by chunk.
+async fn take_account(
+    shared: &Shared,
+    session: &Session,
+    chunk: wire::AccountChunk,
+    account: &mut Account,
+) -> Result<(), End> {
+    if session.log != Log::Diverged || chunk.start_count != session.start_count {
+        return Ok(());
+    }
+    if account.take_in(chunk)? {
+        shared.events.account(session.host, session.term, std::mem::take(account)).await?;
+    }
     Ok(())
 }
 

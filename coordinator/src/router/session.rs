@@ -6,7 +6,6 @@ use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{HostId, Seq, Term};
 use dewpoint_proto::status::to_status;
-use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::agent as wire;
 use dewpoint_proto::wire::agent::{from_agent, to_agent};
 use tokio::sync::watch;
@@ -31,6 +30,8 @@ pub(super) enum End {
     Stuck,
     /// Another session has the host.
     Displaced,
+    /// The host is not diverged any more.
+    Settled,
     /// The coordinator stops.
     Stopped,
     /// For this reason, which the agent is told.
@@ -83,8 +84,10 @@ pub(super) async fn run(shared: &Shared, mut inbound: Streaming<wire::FromAgent>
     };
     let span = tracing::info_span!("session", host_id = %session.host, term = session.term.0);
     let end = serve(shared, &session, inbound).instrument(span.clone()).await;
-    if matches!(end, End::Stuck) {
-        shared.metrics.stuck.one();
+    match end {
+        End::Stuck => shared.metrics.stuck.one(),
+        End::Silent => shared.metrics.silent.one(),
+        _ => {}
     }
     span.in_scope(|| finish(&outbound, &end));
 }
@@ -97,7 +100,9 @@ async fn open(
 ) -> Result<Session, End> {
     let (hello, observe_only) = hello(inbound).await?;
     let (host, start_count) = (hello.host, hello.start_count);
+    // Waited for in turn, within the handshake's bound; a clash of two agents waits for pings, so it comes first.
     let place = shared.sessions.enter(host).await.inspect_err(|_| shared.metrics.clashes.one())?;
+    let admitted = shared.admission.acquire().await.map_err(|_| End::Stopped)?;
     let hostname = hello.hostname.clone();
     let hold_told = shared.events.held(host).is_some();
     let (term, after, log) = match shared.events.claim_host(hello).await? {
@@ -105,7 +110,7 @@ async fn open(
             let welcome = wire::Welcome {
                 term: term.0,
                 reports_acked: reports_acked.0,
-                now_ms: Millis::now().0,
+                now_ms: shared.events.now().0,
                 heartbeat_seconds: u32::try_from(shared.settings.heartbeat.as_secs()).unwrap_or(u32::MAX),
                 images_url: shared.settings.images_url.clone(),
                 hold: hold_told,
@@ -122,6 +127,7 @@ async fn open(
         }
     };
     shared.events.host_observes(host, observe_only);
+    drop(admitted);
     shared.metrics.sessions.one();
     tracing::info!(message_id = message::SESSION_UP, host_id = %host, %hostname, term = term.0,
         session = %place.handle.id, ?log, "a host is connected");
@@ -175,6 +181,9 @@ fn finish(outbound: &Outbound, end: &End) {
             Status::deadline_exceeded("nothing came, or nothing was taken, for too long")
         }
         End::Displaced => to_status(Cause::new(Reason::TermLost, "another session has this host")),
+        End::Settled => {
+            to_status(Cause::new(Reason::Unreachable, "the host was reconciled").advise("connect again"))
+        }
         End::Stopped => {
             to_status(Cause::new(Reason::Unreachable, "the coordinator stops").advise("connect again"))
         }

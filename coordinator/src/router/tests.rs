@@ -285,6 +285,7 @@ async fn a_host_whose_journal_is_another_is_told_and_delivered_nothing() {
     let mut link = lost.dial(&coordinator).await;
     let Message::Diverged(diverged) = link.next().await else { panic!("not told that it diverged") };
     assert!(!diverged.cause.unwrap().text.is_empty());
+    assert!(matches!(link.next().await, Message::AskAccount(_)), "it is asked what it has");
     link.heartbeat(32).await;
     let host = coordinator.wait_for_host(&agent, |host| host.liveness == "diverged").await;
     assert!(host.diverged.is_some());

@@ -59,16 +59,23 @@ twin! {
     record_heartbeat(under: Under, facts: HostFacts) -> ();
     set_cordon(host: HostId, cordon: Switch, word: Word) -> HostSettled;
     set_hold(scope: HoldScope, hold: Switch, word: Word) -> Settled<u32>;
-    end_recovery(word: Word) -> ();
+    end_recovery(word: Word) -> Settlement;
     set_destroy_limit(limit: Option<u32>, word: Word) -> ();
     record_act(entry: AuditEntry) -> ();
     beat() -> ();
+    settle_recovery() -> Option<Cause>;
+    take_over(account: TakeOver) -> Settled<TakenOver>;
+    reconcile(reconciliation: Reconciliation) -> Settled<Settlement>;
+    retire_host(retirement: Retirement) -> Settled<Settlement>;
+    replace_host(replacement: Replacement) -> HostSettled;
     recount_claims() -> Vec<Miscount>;
     add_image(image: ImageAddition) -> Settled<ImageRecord>;
     remove_image(image: ImageSelector) -> Settled<ImageRemoved>;
     add_network(network: NetworkSpec) -> Settled<NetworkRecord>;
     remove_network(name: NetworkName) -> Settled<()>;
     } reads {
+    log_of(host: HostId, at: Seq) -> Option<OurLog>;
+    create_of(vm: VmId) -> Option<Body>;
     deliverable(host: HostId, after: Seq, limit: u32) -> Vec<QueueEntry>;
     event(id: EventId) -> Option<EventRecord>;
     seen(id: EventId) -> Option<(RequestDigest, EventRecord)>;

@@ -9,7 +9,7 @@ use dewpoint_proto::ids::{EventId, JournalId, ReportSeq, Seq};
 use super::transition::Hello;
 
 /// What our rows say of a host's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OurLog {
     /// The journal that the queue was matched with last.
     pub journal: JournalId,
@@ -21,6 +21,8 @@ pub struct OurLog {
     pub last_report: ReportSeq,
     /// Our event at the hello's last seq.
     pub event_there: Option<EventId>,
+    /// Of the machine that it was matched on; none: it never told.
+    pub product_uuid: Option<String>,
 }
 
 /// What comes of the comparison.
@@ -41,7 +43,20 @@ pub enum LogMatch {
 
 /// Compares a hello with our rows; none: a host never seen.
 #[must_use]
-pub fn match_logs(hello: &Hello, ours: Option<OurLog>) -> LogMatch {
+pub fn match_host(hello: &Hello, ours: Option<&OurLog>) -> LogMatch {
+    if let Some(doubt) = &hello.doubt {
+        return LogMatch::Diverged(doubted(hello, doubt));
+    }
+    let machine = ours.and_then(|ours| ours.product_uuid.as_ref());
+    match (machine, &hello.product_uuid) {
+        (Some(matched), Some(told)) if matched != told => LogMatch::Diverged(moved(hello, matched, told)),
+        _ => match_logs(hello, ours),
+    }
+}
+
+/// Compares the logs alone, whatever the machine is and whatever the agent thinks of its journal.
+#[must_use]
+pub fn match_logs(hello: &Hello, ours: Option<&OurLog>) -> LogMatch {
     let Some(ours) = ours else {
         return match hello.last_seq {
             Seq(0) => LogMatch::New,
@@ -52,7 +67,7 @@ pub fn match_logs(hello: &Hello, ours: Option<OurLog>) -> LogMatch {
         let nothing_lost = ours.last_seq == Seq(0) && ours.last_report == ReportSeq(0);
         return match (nothing_lost, hello.last_seq) {
             (true, Seq(0)) => LogMatch::New,
-            _ => LogMatch::Diverged(replaced(hello, &ours)),
+            _ => LogMatch::Diverged(replaced(hello, ours)),
         };
     }
     if hello.last_seq > ours.last_seq {
@@ -84,12 +99,26 @@ pub fn match_logs(hello: &Hello, ours: Option<OurLog>) -> LogMatch {
     LogMatch::Matched { after: hello.last_seq }
 }
 
+fn doubted(hello: &Hello, doubt: &Cause) -> Cause {
+    let told = behind("its agent does not believe its own journal", hello);
+    Cause { text: format!("{}: {}", told.text, doubt.text), ..told }
+}
+
+fn moved(hello: &Hello, matched: &str, told: &str) -> Cause {
+    behind("its disks are in another machine than before", hello)
+        .with("product_uuid", told)
+        .with("our_product_uuid", matched)
+}
+
 fn ahead(hello: &Hello, ours: Seq) -> Cause {
     Cause::new(
         Reason::Diverged,
         format!("host {} knows events that this coordinator does not", hello.hostname),
     )
-    .advise("was the coordinator's database restored or replaced? Compare, then `dewpoint host end-recovery --reason TEXT`")
+    .advise(
+        "was the coordinator's database restored? It takes over what its hosts know, and goes on when all have told; \
+         else compare, then `dewpoint host end-recovery --reason TEXT`",
+    )
     .with("state", "recovering")
     .with("host_id", hello.host)
     .with("journal_seq", hello.last_seq)
@@ -105,7 +134,7 @@ fn replaced(hello: &Hello, ours: &OurLog) -> Cause {
 fn behind(text: &str, hello: &Hello) -> Cause {
     Cause::new(Reason::Diverged, format!("host {}: {text}", hello.hostname))
         .advise(
-            "was its disk restored, replaced or cloned? Its VMs run on; reconcile it before it is used again",
+            "was its disk restored, replaced, cloned or moved? Its VMs run on; see `dewpoint host reconcile HOST`",
         )
         .with("state", "diverged")
         .with("host_id", hello.host)

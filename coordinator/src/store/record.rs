@@ -13,7 +13,9 @@ use dewpoint_proto::vm_state::VmState;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::account::NewQueue;
 use super::audit::Word;
+use super::transition::Hello;
 use crate::events::stage::Stage;
 use crate::scheduler::Explanation;
 
@@ -207,6 +209,18 @@ pub struct HostRecord {
     pub diverged: Option<Cause>,
     /// This database was restored, and the host was not heard since.
     pub awaited: bool,
+    /// It is ahead of this database.
+    pub recovering: bool,
+    /// Of the machine that it was matched on; none: it never told.
+    pub product_uuid: Option<String>,
+    /// Its newest hello.
+    pub told: Option<Hello>,
+    /// How it goes on as soon as its agent has done so; none: nothing was decided.
+    pub reconciling: Option<NewQueue>,
+    /// Why it will not come back; none: it may.
+    pub retired: Option<String>,
+    /// The host whose place it takes.
+    pub becomes: Option<HostId>,
     /// Why it takes nothing or little.
     pub degraded: Vec<Cause>,
     /// None: it has not told yet.

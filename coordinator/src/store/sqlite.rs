@@ -20,16 +20,21 @@ mod lists;
 mod new_event;
 mod observed;
 mod reader;
+mod reconcile;
 mod recovery;
 mod report;
+mod retire;
 mod rows;
 mod schema;
+mod takeover;
 mod writer;
 
 use std::net::IpAddr;
 use std::path::Path;
 
 use async_trait::async_trait;
+use dewpoint_proto::cause::Cause;
+use dewpoint_proto::event::Body;
 use dewpoint_proto::ids::{EventId, HostId, Seq, VmId};
 use dewpoint_proto::names::NetworkName;
 use dewpoint_proto::time::Millis;
@@ -128,8 +133,8 @@ impl Store for SqliteStore {
         self.writer.write("set a hold", move |db| hosts::set_hold(db, scope, hold, word.clone())).await
     }
 
-    async fn end_recovery(&self, word: Word) -> StoreResult<()> {
-        self.writer.write("end the recovery", move |db| hosts::end_recovery(db, word.clone())).await
+    async fn end_recovery(&self, word: Word) -> StoreResult<Settlement> {
+        self.writer.write("end the recovery", move |db| takeover::end(db, word.clone())).await
     }
 
     async fn set_destroy_limit(&self, limit: Option<u32>, word: Word) -> StoreResult<()> {
@@ -144,6 +149,26 @@ impl Store for SqliteStore {
 
     async fn beat(&self) -> StoreResult<()> {
         self.writer.beat().await
+    }
+
+    async fn settle_recovery(&self) -> StoreResult<Option<Cause>> {
+        self.writer.write("settle the recovery", takeover::settle).await
+    }
+
+    async fn take_over(&self, account: TakeOver) -> StoreResult<Settled<TakenOver>> {
+        self.writer.write("take a host's log over", move |db| takeover::take_over(db, &account)).await
+    }
+
+    async fn reconcile(&self, reconciliation: Reconciliation) -> StoreResult<Settled<Settlement>> {
+        self.writer.write("reconcile a host", move |db| reconcile::reconcile(db, &reconciliation)).await
+    }
+
+    async fn retire_host(&self, retirement: Retirement) -> StoreResult<Settled<Settlement>> {
+        self.writer.write("retire a host", move |db| retire::retire(db, &retirement)).await
+    }
+
+    async fn replace_host(&self, replacement: Replacement) -> StoreResult<HostSettled> {
+        self.writer.write("replace a host", move |db| retire::replace(db, &replacement)).await
     }
 
     async fn recount_claims(&self) -> StoreResult<Vec<Miscount>> {
@@ -164,6 +189,17 @@ impl Store for SqliteStore {
 
     async fn remove_network(&self, name: NetworkName) -> StoreResult<Settled<()>> {
         self.writer.write("remove a network", move |db| catalogue::remove_network(db, &name)).await
+    }
+
+    async fn log_of(&self, host: HostId, at: Seq) -> StoreResult<Option<OurLog>> {
+        let look = move |db: &rusqlite::Connection| {
+            rows::host(db, host)?.map(|host| hosts::our_log(db, &host, at)).transpose()
+        };
+        self.readers.read("read a host's log", look).await
+    }
+
+    async fn create_of(&self, vm: VmId) -> StoreResult<Option<Body>> {
+        self.readers.read("read a VM's create", move |db| reconcile::create_of(db, vm)).await
     }
 
     async fn deliverable(&self, host: HostId, after: Seq, limit: u32) -> StoreResult<Vec<QueueEntry>> {

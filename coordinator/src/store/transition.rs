@@ -10,6 +10,7 @@ use dewpoint_proto::outcome::Outcome;
 use dewpoint_proto::spec::{ImageDigest, MacAddr};
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::vm_state::VmState;
+use serde::{Deserialize, Serialize};
 
 use super::audit::Word;
 use super::record::{Claims, EventRecord, HostCapacity, HostRecord};
@@ -150,8 +151,10 @@ pub enum Placed {
 }
 
 /// What a host says of itself and its journal when it connects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
+    /// Of the wire; from 2 on it answers when it is asked what it has.
+    pub protocol: u32,
     /// Who.
     pub host: HostId,
     /// Its journal.
@@ -168,6 +171,10 @@ pub struct Hello {
     pub agent_version: String,
     /// For people.
     pub hostname: String,
+    /// Of the machine; none: it does not tell.
+    pub product_uuid: Option<String>,
+    /// Why the agent does not believe its own journal.
+    pub doubt: Option<Cause>,
 }
 
 /// What came of matching a host's log with ours. The term is raised in each case.

@@ -28,6 +28,8 @@ pub(crate) struct Agent {
     pub(crate) last_seq_event: String,
     pub(crate) last_report: u64,
     pub(crate) observe_only: bool,
+    pub(crate) machine: String,
+    pub(crate) doubt: Option<Cause>,
 }
 
 /// One live session.
@@ -47,6 +49,8 @@ impl Agent {
             last_seq_event: String::new(),
             last_report: 0,
             observe_only: false,
+            machine: String::new(),
+            doubt: None,
         }
     }
 
@@ -58,7 +62,7 @@ impl Agent {
     pub(crate) async fn dial_over(&self, channel: Channel) -> Link {
         let mut link = Link::over(channel).await;
         link.send(from_agent::Message::Hello(wire::Hello {
-            protocol: 1,
+            protocol: 2,
             host_id: self.host.to_string(),
             journal_id: self.journal.to_string(),
             start_count: self.start_count,
@@ -68,6 +72,8 @@ impl Agent {
             agent_version: "0.1.0".into(),
             hostname: format!("host-{}", &self.host.to_string()[24..]),
             observe_only: self.observe_only,
+            product_uuid: self.machine.clone(),
+            doubt: self.doubt.clone().map(Into::into),
         }))
         .await;
         link

@@ -8,8 +8,10 @@ use dewpoint_proto::wire::fleet::{
     EndRecoveryRequest, EndRecoveryResponse, FleetRecord, GetFleetRequest, GetHostRequest, GetImageRequest,
     GetImageServerRequest, GetImageServerResponse, GetNetworkRequest, Host, Image, ListActsRequest,
     ListActsResponse, ListHostsRequest, ListHostsResponse, ListImagesRequest, ListImagesResponse,
-    ListNetworksRequest, ListNetworksResponse, Network, RemoveImageRequest, RemoveImageResponse,
-    SetDestroyLimitRequest, SetHoldRequest, SetHoldResponse, UncordonHostRequest,
+    ListNetworksRequest, ListNetworksResponse, Network, PlanReconcileRequest, ReconcileHostRequest,
+    ReconcilePlan, RemoveImageRequest, RemoveImageResponse, ReplaceHostRequest, ReplaceHostResponse,
+    RetireHostRequest, RetireHostResponse, SetDestroyLimitRequest, SetHoldRequest, SetHoldResponse,
+    UncordonHostRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -60,6 +62,36 @@ impl Hosts for Service {
         let first =
             |script: &mut super::Script| script.hosts.iter_mut().find_map(|host| host.recovering.take());
         Ok(Response::new(EndRecoveryResponse { ended: self.0.with(first) }))
+    }
+
+    async fn plan_reconcile(&self, request: Request<PlanReconcileRequest>) -> Answered<ReconcilePlan> {
+        self.host(&request.into_inner().host)?;
+        Ok(Response::new(self.0.with(|script| script.plan.clone())))
+    }
+
+    async fn reconcile_host(&self, request: Request<ReconcileHostRequest>) -> Answered<ReconcilePlan> {
+        let request = request.into_inner();
+        self.0.note("reconcile_host", &format!("{} {}", request.digest, request.reason));
+        let plan = self.0.with(|script| script.plan.clone());
+        if plan.digest != request.digest {
+            return Err(refusal(Reason::PlanChanged, "what was shown is not what there is", "look again"));
+        }
+        Ok(Response::new(plan))
+    }
+
+    async fn retire_host(&self, request: Request<RetireHostRequest>) -> Answered<RetireHostResponse> {
+        let request = request.into_inner();
+        let host = self.host(&request.host)?.into_inner();
+        if !request.disks_gone {
+            return Err(refusal(Reason::HostInUse, "host hv1 has 1 VMs", "say so: --disks-gone"));
+        }
+        let (vm_ids, unknown_event_ids) = (vec!["vm-1".to_owned()], Vec::new());
+        Ok(Response::new(RetireHostResponse { host: Some(host), vm_ids, unknown_event_ids }))
+    }
+
+    async fn replace_host(&self, request: Request<ReplaceHostRequest>) -> Answered<ReplaceHostResponse> {
+        let host = self.host(&request.into_inner().new_host)?.into_inner();
+        Ok(Response::new(ReplaceHostResponse { host: Some(host) }))
     }
 }
 

@@ -227,7 +227,11 @@ impl Inner {
         };
         let Ranking { candidates, explanation } = self.rank(&draft.place(&create.spec));
         let unplaced = match draft.request.when_full {
-            WhenFull::Refuse if candidates.is_empty() => return Err(no_capacity(&explanation)),
+            WhenFull::Refuse if candidates.is_empty() => {
+                // That nothing is placed anywhere says more than that no host fits.
+                let recovering = self.store.fleet().await?.recovering;
+                return Err(recovering.unwrap_or_else(|| no_capacity(&explanation)));
+            }
             WhenFull::Refuse => Unplaced::Refuse,
             WhenFull::Wait => {
                 Unplaced::Wait { why: no_capacity(&explanation), only_host: draft.request.only_host }

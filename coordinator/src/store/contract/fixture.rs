@@ -33,6 +33,7 @@ pub(super) fn word(reason: &str) -> Word {
 
 pub(super) fn hello(n: u128) -> Hello {
     Hello {
+        protocol: 2,
         host: host_id(n),
         journal: JournalId(Uuid::from_u128(0xd000 + n)),
         start_count: 1,
@@ -41,6 +42,8 @@ pub(super) fn hello(n: u128) -> Hello {
         last_report: ReportSeq(0),
         agent_version: "0.1.0".into(),
         hostname: format!("h{n}"),
+        product_uuid: Some(format!("machine-{n}")),
+        doubt: None,
     }
 }
 

@@ -15,6 +15,7 @@ fn event(id: u128) -> Option<EventId> {
 
 fn hello(id: u128, last_seq: u64, at: Option<EventId>, last_report: u64) -> Hello {
     Hello {
+        protocol: 2,
         host: HostId(uuid::Uuid::from_u128(1)),
         journal: journal(id),
         start_count: 1,
@@ -23,6 +24,8 @@ fn hello(id: u128, last_seq: u64, at: Option<EventId>, last_report: u64) -> Hell
         last_report: ReportSeq(last_report),
         agent_version: "0.1.0".into(),
         hostname: "h1".into(),
+        product_uuid: None,
+        doubt: None,
     }
 }
 
@@ -33,6 +36,7 @@ fn ours(last: u64, accepted: u64, report: u64, event_there: Option<EventId>) -> 
         accepted_seq: Seq(accepted),
         last_report: ReportSeq(report),
         event_there,
+        product_uuid: Some("one".into()),
     })
 }
 
@@ -76,7 +80,27 @@ fn each_pair_of_logs_has_one_answer() {
         ("another coordinator's journal", hello(OTHER, 2, event(2), 0), ours(0, 0, 0, None), Want::Diverged),
     ];
     for (name, hello, ours, want) in table {
-        let found = match_logs(&hello, ours);
+        let found = match_host(&hello, ours.as_ref());
         assert_eq!(came(&found), want, "{name}: {found:?}");
     }
+}
+
+/// A mainboard was replaced, or a disk was cloned: the logs may match, and still a person looks.
+#[test]
+fn another_machine_diverges_and_its_logs_match_all_the_same() {
+    let ours = ours(3, 3, 1, event(3)).unwrap();
+    let on = |machine: &str| Hello { product_uuid: Some(machine.into()), ..hello(OURS, 3, event(3), 1) };
+    assert_eq!(came(&match_host(&on("one"), Some(&ours))), Want::After(3));
+    assert_eq!(came(&match_host(&on("two"), Some(&ours))), Want::Diverged);
+    assert_eq!(came(&match_logs(&on("two"), Some(&ours))), Want::After(3));
+    let first = OurLog { product_uuid: None, ..ours };
+    assert_eq!(came(&match_host(&on("two"), Some(&first))), Want::After(3), "the first that is told is kept");
+}
+
+#[test]
+fn an_agent_that_doubts_its_journal_is_believed() {
+    let ours = ours(3, 3, 1, event(3)).unwrap();
+    let doubt = Some(Cause::new(Reason::JournalLost, "an older copy"));
+    let found = match_host(&Hello { doubt, ..hello(OURS, 3, event(3), 1) }, Some(&ours));
+    assert!(matches!(&found, LogMatch::Diverged(cause) if cause.text.contains("older copy")), "{found:?}");
 }

@@ -22,7 +22,7 @@ pub(super) struct Place {
     pub(super) seq: Seq,
 }
 
-/// Claims the first candidate whose sums still allow it and that is neither cordoned, held nor diverged.
+/// Claims the first candidate whose sums still allow it and that is neither cordoned, held, diverged nor retired.
 pub(super) fn claim_first(
     db: &Connection,
     candidates: &[Candidate],
@@ -30,7 +30,7 @@ pub(super) fn claim_first(
 ) -> StoreResult<Option<Place>> {
     const CLAIM: &str = "UPDATE hosts SET last_seq = last_seq + 1, claimed_vcpus = claimed_vcpus + ?2, \
          claimed_memory = claimed_memory + ?3, claimed_disk = claimed_disk + ?4, claimed_vms = claimed_vms + 1 \
-         WHERE host_id = ?1 AND cordoned IS NULL AND held IS NULL AND diverged IS NULL \
+         WHERE host_id = ?1 AND cordoned IS NULL AND held IS NULL AND diverged IS NULL AND retired IS NULL \
          AND claimed_vcpus + ?2 <= ?5 AND claimed_memory + ?3 + ?9 * (claimed_vms + 1) <= ?6 \
          AND claimed_disk + ?4 <= ?7 AND claimed_vms + 1 <= ?8";
     for candidate in candidates {

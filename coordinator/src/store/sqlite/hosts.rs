@@ -1,6 +1,6 @@
 //! Hosts: claims of their queues, switches, sums.
 
-use dewpoint_proto::cause::Cause;
+use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{EventId, HostId, Seq, Term};
 use dewpoint_proto::time::Millis;
 use rusqlite::Connection;
@@ -12,7 +12,7 @@ use super::report::mark_accepted;
 use super::rows::{self, all, change, columns, one};
 use super::writer::Effect;
 use crate::store::causes::no_host;
-use crate::store::matching::{LogMatch, OurLog, match_logs};
+use crate::store::matching::{LogMatch, OurLog, match_host};
 use crate::store::{
     About, Act, AuditEntry, Claims, FleetRecord, Hello, HoldScope, HostClaim, HostFacts, HostRecord,
     HostSettled, Miscount, Settled, StoreError, StoreResult, Switch, Under, Word,
@@ -21,8 +21,14 @@ use crate::store::{
 /// Takes a host's queue under a new term and matches its log with ours.
 pub(super) fn claim(db: &Connection, hello: &Hello, at: Millis) -> StoreResult<Effect<HostClaim>> {
     let known = rows::host(db, hello.host)?;
+    if let Some(retired) = known.as_ref().filter(|host| host.retired.is_some() && host.becomes.is_none()) {
+        return Err(StoreError::Refused(is_retired(retired)));
+    }
     let ours = known.as_ref().map(|host| our_log(db, host, hello.last_seq)).transpose()?;
-    let found = match_logs(hello, ours);
+    let found = match known.as_ref().and_then(|host| host.becomes) {
+        Some(old) => LogMatch::Diverged(becomes(hello, old)),
+        None => match_host(hello, ours.as_ref()),
+    };
     let term = Term(known.as_ref().map_or(1, |host| host.term.0 + 1));
     register(db, hello, term, at)?;
     let claim = match found {
@@ -33,8 +39,9 @@ pub(super) fn claim(db: &Connection, hello: &Hello, at: Millis) -> StoreResult<E
             HostClaim::Matched { term, after: Seq(0), reports_acked, changed: Vec::new() }
         }
         LogMatch::Matched { after } => {
-            let row = "UPDATE hosts SET diverged = NULL, recovering = 0 WHERE host_id = ?1";
-            change(db, row, &[&hello.host.bytes()])?;
+            let row = "UPDATE hosts SET diverged = NULL, recovering = 0, reconciling = NULL, \
+                 product_uuid = coalesce(product_uuid, ?2) WHERE host_id = ?1";
+            change(db, row, &[&hello.host.bytes(), &hello.product_uuid])?;
             let (known_seq, reports_acked) =
                 known.map(|host| (host.accepted_seq, host.last_report)).unwrap_or_default();
             let under = Under { host: hello.host, term, at };
@@ -43,19 +50,20 @@ pub(super) fn claim(db: &Connection, hello: &Hello, at: Millis) -> StoreResult<E
             HostClaim::Matched { term, after, reports_acked, changed }
         }
         LogMatch::Diverged(cause) => {
-            let row = "UPDATE hosts SET diverged = ?2 WHERE host_id = ?1";
+            let row = "UPDATE hosts SET diverged = ?2, recovering = 0 WHERE host_id = ?1";
             change(db, row, &[&hello.host.bytes(), &json("hosts", &cause)?])?;
             HostClaim::Diverged { term, cause }
         }
         LogMatch::Recovering(cause) => {
-            recover(db, hello, &cause)?;
+            super::takeover::begin(db, hello, &cause)?;
             HostClaim::Diverged { term, cause }
         }
     };
     Ok(Effect::Keep(claim))
 }
 
-fn our_log(db: &Connection, host: &HostRecord, at: Seq) -> StoreResult<OurLog> {
+/// What our rows say of a host's log.
+pub(super) fn our_log(db: &Connection, host: &HostRecord, at: Seq) -> StoreResult<OurLog> {
     let base =
         one(db, "SELECT base_seq, base_event FROM hosts WHERE host_id = ?1", &[&host.id.bytes()], |row| {
             let columns = columns("hosts", row);
@@ -63,11 +71,7 @@ fn our_log(db: &Connection, host: &HostRecord, at: Seq) -> StoreResult<OurLog> {
         })?;
     let event_there = match base {
         Some((seq, event)) if seq == at && event.is_some() => event,
-        _ => {
-            let row = "SELECT n, event_id FROM events WHERE host_id = ?1 AND seq = ?2 UNION ALL \
-                 SELECT n, event_id FROM finished WHERE host_id = ?1 AND seq = ?2 ORDER BY n DESC LIMIT 1";
-            one(db, row, &[&host.id.bytes(), &int(at.0)], |row| columns("events", row).id("event_id"))?
-        }
+        _ => event_at(db, host.id, at)?,
     };
     Ok(OurLog {
         journal: host.journal,
@@ -75,16 +79,24 @@ fn our_log(db: &Connection, host: &HostRecord, at: Seq) -> StoreResult<OurLog> {
         accepted_seq: host.accepted_seq,
         last_report: host.last_report,
         event_there,
+        product_uuid: host.product_uuid.clone(),
     })
+}
+
+/// Our event at a place of a host's queue.
+pub(super) fn event_at(db: &Connection, host: HostId, seq: Seq) -> StoreResult<Option<EventId>> {
+    let row = "SELECT n, event_id FROM events WHERE host_id = ?1 AND seq = ?2 UNION ALL \
+         SELECT n, event_id FROM finished WHERE host_id = ?1 AND seq = ?2 ORDER BY n DESC LIMIT 1";
+    one(db, row, &[&host.bytes(), &int(seq.0)], |row| columns("events", row).id("event_id"))
 }
 
 /// Writes what may change with each hello, whatever the logs say; the journal stays what it was.
 fn register(db: &Connection, hello: &Hello, term: Term, at: Millis) -> StoreResult<()> {
     change(
         db,
-        "INSERT INTO hosts (host_id, hostname, journal_id, start_count, agent_version, term, last_heartbeat) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (host_id) DO UPDATE SET hostname = ?2, \
-         start_count = ?4, agent_version = ?5, term = ?6, last_heartbeat = ?7",
+        "INSERT INTO hosts (host_id, hostname, journal_id, start_count, agent_version, term, last_heartbeat, told) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (host_id) DO UPDATE SET hostname = ?2, \
+         start_count = ?4, agent_version = ?5, term = ?6, last_heartbeat = ?7, told = ?8",
         &[
             &hello.host.bytes(),
             &hello.hostname,
@@ -93,6 +105,7 @@ fn register(db: &Connection, hello: &Hello, term: Term, at: Millis) -> StoreResu
             &hello.agent_version,
             &int(term.0),
             &at.0,
+            &json("hosts", hello)?,
         ],
     )?;
     Ok(())
@@ -102,37 +115,28 @@ fn register(db: &Connection, hello: &Hello, term: Term, at: Millis) -> StoreResu
 fn begin_journal(db: &Connection, hello: &Hello) -> StoreResult<()> {
     change(
         db,
-        "UPDATE hosts SET journal_id = ?2, diverged = NULL, recovering = 0, report_open = 1 WHERE host_id = ?1",
-        &[&hello.host.bytes(), &hello.journal.bytes()],
+        "UPDATE hosts SET journal_id = ?2, diverged = NULL, recovering = 0, reconciling = NULL, report_open = 1, \
+         product_uuid = coalesce(product_uuid, ?3) WHERE host_id = ?1",
+        &[&hello.host.bytes(), &hello.journal.bytes(), &hello.product_uuid],
     )?;
     Ok(())
 }
 
-/// We are behind: the host, and placement in the whole fleet, wait for a person.
-fn recover(db: &Connection, hello: &Hello, cause: &Cause) -> StoreResult<()> {
-    let text = json("hosts", cause)?;
-    change(
-        db,
-        "UPDATE hosts SET diverged = ?2, recovering = 1, base_seq = ?3, base_event = ?4 WHERE host_id = ?1",
-        &[&hello.host.bytes(), &text, &int(hello.last_seq.0), &hello.last_seq_event.map(IdBytes::bytes)],
-    )?;
-    change(db, "UPDATE fleet SET recovering = coalesce(recovering, ?1)", &[&text])?;
-    Ok(())
+fn is_retired(host: &HostRecord) -> Cause {
+    let why = host.retired.as_deref().unwrap_or_default();
+    Cause::new(Reason::HostRetired, format!("host {} was retired: {why}", host.hostname))
+        .advise(
+            "its VMs may run elsewhere by now: stop them, then wipe the agent's data folder, and it joins as a new host",
+        )
+        .with("host_id", host.id)
 }
 
-/// A person says so: the hosts that are ahead go on from their own last seq.
-pub(super) fn end_recovery(db: &Connection, word: Word) -> StoreResult<Effect<()>> {
-    let detail = fleet(db)?.recovering.map(|cause| cause.text).unwrap_or_default();
-    audit::record(db, &AuditEntry { act: Act::EndRecovery, about: About::default(), detail, word })?;
-    change(
-        db,
-        "UPDATE hosts SET last_seq = base_seq, accepted_seq = base_seq, report_open = 1, diverged = NULL, \
-         recovering = 0 WHERE recovering = 1",
-        &[],
-    )?;
-    change(db, "UPDATE hosts SET awaited = 0 WHERE awaited = 1", &[])?;
-    change(db, "UPDATE fleet SET recovering = NULL, restored = NULL", &[])?;
-    Ok(Effect::Keep(()))
+fn becomes(hello: &Hello, old: HostId) -> Cause {
+    Cause::new(Reason::Diverged, format!("host {} takes the place of host {old}", hello.hostname))
+        .advise("its agent is told so, and starts again under that id")
+        .with("state", "becomes")
+        .with("host_id", hello.host)
+        .with("becomes_host_id", old)
 }
 
 /// What holds for all.
