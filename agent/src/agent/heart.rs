@@ -140,6 +140,10 @@ mod tests {
             Ok(Vec::new())
         }
 
+        async fn holdings(&self) -> Result<Vec<crate::report::Holding>, Cause> {
+            Ok(Vec::new())
+        }
+
         async fn capacity(&self) -> wire::Capacity {
             wire::Capacity::default()
         }

@@ -199,7 +199,7 @@ fn say(end: &End) {
         End::Silent | End::Stuck => {
             tracing::warn!(message_id = message::SESSION_DOWN, ?end, "a session ended");
         }
-        End::Closed | End::Displaced | End::Stopped => {
+        End::Closed | End::Displaced | End::Settled | End::Stopped => {
             tracing::info!(message_id = message::SESSION_DOWN, ?end, "a session ended");
         }
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use dewpoint_tests::agent::{Agent, Link};
 use dewpoint_tests::caller::Caller;
-use dewpoint_tests::coordinator::Coordinator;
+use dewpoint_tests::coordinator::{Coordinator, GRPC};
 use dewpoint_tests::lab::Lab;
-use dewpoint_tests::proxy::{State, Wire};
+use dewpoint_tests::proxy::{self, State, Wire};
 use dewpoint_tests::wait::{EVENT, until};
 
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn a_wire_that_dies_silently_is_found_by_both_ends_and_replaced() {
     let mut coordinator = Coordinator::new(&lab);
     append(&lab.dir().join("coordinator.toml"), "ping = \"1s\"\n");
     coordinator.start().await;
-    let wire = Wire::listen(&lab).await;
+    let wire = Wire::listen(&lab, proxy::GRPC, GRPC).await;
     let mut agent = Agent::new(&lab, Link::Proxy);
     append(&agent.config(), "[link]\nsilence = \"5s\"\nreconnect_most = \"1s\"\n");
     agent.start().await;
