@@ -47,6 +47,8 @@ fmt: ## Formats all Rust code.
 lint: deny
 	@$(CARGO) fmt --all --check
 	@scripts/lint-sizes
+	@scripts/check-units
+	@scripts/check-scripts
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 deny:

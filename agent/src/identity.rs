@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 
 const FILE: &str = "host-id";
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
+/// The unit's `LoadCredential=`.
+const CREDENTIAL: &str = "product-uuid";
+/// The unit's `SetCredential=`, which stands in where the machine has none.
+const UNTOLD: &str = "unknown";
 
 /// What the file holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,11 +33,19 @@ pub struct Identity {
 }
 
 /// The machine's product UUID, if it has one that can be read.
+///
+/// Only root may read it; the unit lets systemd read it, and hands it on as a credential.
 #[must_use]
 pub fn product_uuid() -> Option<String> {
-    let text = std::fs::read_to_string(PRODUCT_UUID).ok()?;
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    product_uuid_in(credentials.as_deref(), Path::new(PRODUCT_UUID))
+}
+
+fn product_uuid_in(credentials: Option<&Path>, dmi: &Path) -> Option<String> {
+    let handed = credentials.and_then(|folder| std::fs::read_to_string(folder.join(CREDENTIAL)).ok());
+    let text = handed.or_else(|| std::fs::read_to_string(dmi).ok())?;
     let text = text.trim().to_ascii_lowercase();
-    (!text.is_empty()).then_some(text)
+    (!text.is_empty() && text != UNTOLD).then_some(text)
 }
 
 /// Reads the host's id without making one.
@@ -251,6 +263,24 @@ mod tests {
         Home { data_dir: dir.path().to_owned(), product_uuid: machine("b") }.take_id(host).unwrap();
         assert_eq!(read_or_make(dir.path(), machine("b")).unwrap().host_id, host);
         read_or_make(dir.path(), machine("a")).unwrap_err();
+    }
+
+    #[test]
+    fn the_unit_hands_on_what_only_root_may_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (credentials, dmi) = (dir.path().join("credentials"), dir.path().join("product_uuid"));
+        std::fs::create_dir(&credentials).unwrap();
+        let told = |text: &str| {
+            std::fs::write(credentials.join(CREDENTIAL), text).unwrap();
+            product_uuid_in(Some(&credentials), &dmi)
+        };
+        assert_eq!(told("4C4C-1\n"), machine("4c4c-1"));
+        assert_eq!(told(UNTOLD), None);
+        std::fs::write(&dmi, "4C4C-2\n").unwrap();
+        assert_eq!(product_uuid_in(None, &dmi), machine("4c4c-2"));
+        let unit = include_str!("../../systemd/dewpoint-agent.service");
+        assert!(unit.contains(&format!("\nLoadCredential={CREDENTIAL}:{PRODUCT_UUID}\n")));
+        assert!(unit.contains(&format!("\nSetCredential={CREDENTIAL}:{UNTOLD}\n")));
     }
 
     #[test]

@@ -77,6 +77,16 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_file_states_the_default() {
+        let shipped = include_str!("../../packaging/dewpoint.toml");
+        assert_eq!(named_by(shipped).unwrap().to_string(), DEFAULT);
+        assert_eq!(
+            named_by(&shipped.replace("# coordinator =", "coordinator =")).unwrap().to_string(),
+            DEFAULT
+        );
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_by_name() {
         let cause = named_by("cordinator = 'http://127.0.0.1:1'").unwrap_err();
         assert!(cause.text.contains("cordinator"), "{}", cause.text);

@@ -2,6 +2,7 @@
 //! beside `run` are in `commands`.
 
 mod commands;
+mod shell;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use commands::{Done, Form};
 use dewpoint_common::telemetry::{self, Format};
 use dewpoint_common::{config, message, systemd};
@@ -21,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The Dewpoint coordinator: takes requests, chooses the hypervisor, pushes the work to it.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "dewpoint-coordinator", version, max_term_width = 80)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -80,6 +81,18 @@ enum Command {
         #[command(flatten)]
         asked: Asked,
     },
+    /// Print the completion script of a shell.
+    #[command(hide = true)]
+    Completion {
+        /// bash, zsh or fish.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// An existing folder.
+        folder: PathBuf,
+    },
 }
 
 /// What the commands beside `run` share.
@@ -134,6 +147,8 @@ fn main() -> ExitCode {
             let repair = if repair { Repair::Sums } else { Repair::No };
             asked.of(|config, _| commands::look(config, repair))
         }
+        Command::Completion { shell } => shell::completion(shell, Cli::command()).map(|()| ExitCode::SUCCESS),
+        Command::Man { folder } => shell::man(Cli::command(), &folder).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(exit) => exit,

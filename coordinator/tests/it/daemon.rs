@@ -58,3 +58,16 @@ fn it_says_where_it_listens_refuses_a_second_and_drains_on_sigterm() {
     drop(killed);
     let _third = Daemon::start(&folder_again);
 }
+
+#[test]
+fn completions_and_man_pages_are_made_from_the_command_line() {
+    let script = output(&["completion", "bash"]);
+    assert!(script.status.success());
+    assert!(String::from_utf8_lossy(&script.stdout).contains("check-config"));
+    let folder = tempfile::tempdir().unwrap();
+    assert!(output(&["man", &folder.path().to_string_lossy()]).status.success());
+    let page = std::fs::read_to_string(folder.path().join("dewpoint-coordinator-run.1")).unwrap();
+    assert!(page.contains("ready\\-file"), "{page}");
+    let nowhere = output(&["man", "/nonexistent"]);
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("name a folder that exists"), "{nowhere:?}");
+}
