@@ -59,6 +59,7 @@ pub use rows::{
     Change, EntryRow, EventFilter, EventRow, Page, Recovery, ReportRow, Session, Tail, Unfinished, VmRow,
     Written,
 };
+pub use schema::SCHEMA;
 use stage::Stage;
 use thread::{Access, Job, Outlets, Task, Then, Tx, Writer};
 use witness::Witness;

@@ -7,5 +7,7 @@ pub mod cli;
 pub mod commands;
 pub mod event_file;
 pub mod print;
+pub mod readiness;
 pub mod service;
 pub mod socket;
+pub mod upgrade;

@@ -26,6 +26,14 @@ impl Reader {
         Ok(Self { db })
     }
 
+    /// The schema that it is of.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn schema(&self) -> Result<u32, JournalError> {
+        schema::version(&self.db).map_err(JournalError::from)
+    }
+
     /// One VM; `None`: never heard of.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use super::error::OpenError;
 const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
 
 /// The schema that this agent writes.
-pub(super) const SCHEMA: u32 = MIGRATIONS.len() as u32;
+pub const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
 /// `PRAGMA application_id`: "DPJL".
 pub(super) const APPLICATION_ID: i64 = 0x4450_4a4c;
@@ -78,7 +78,7 @@ pub(super) fn check_newer(db: &Connection, path: &Path) -> Result<(), OpenError>
     Ok(())
 }
 
-fn version(db: &Connection) -> rusqlite::Result<u32> {
+pub(super) fn version(db: &Connection) -> rusqlite::Result<u32> {
     db.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
@@ -146,4 +146,26 @@ fn sync_folder(path: &Path) -> Result<(), OpenError> {
     std::fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|source| OpenError::Io { path: folder.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The package's control file and its preinst take the number of files for the schema.
+    #[test]
+    fn every_migration_is_a_file_and_every_file_a_migration() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/journal/schema");
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), MIGRATIONS.len());
+    }
+
+    /// The preinst reads it there, without SQLite.
+    #[test]
+    fn the_schema_stands_in_the_header_at_60() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.db");
+        drop(open(&path).unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(u32::from_be_bytes(bytes[60..64].try_into().unwrap()), SCHEMA);
+    }
 }

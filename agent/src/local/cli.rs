@@ -50,6 +50,12 @@ pub enum Command {
     Journal(JournalCommand),
     /// Print this host's id; or, with the agent stopped, say that it is to be believed on this machine.
     HostId(HostIdArgs),
+    /// Say what is wrong here, and what to do about it.
+    Doctor(DoctorArgs),
+    /// Say whether the agent can be upgraded now.
+    ///
+    /// Exit status: 0 safe, 1 something should be mended first, 4 the agent to be installed would refuse the journal.
+    UpgradeCheck(UpgradeArgs),
     /// Print the completion script of a shell.
     #[command(hide = true)]
     Completion {
@@ -88,6 +94,25 @@ pub struct HostIdArgs {
     /// The host-id file was lost, and the VMs' folders bear the mark of this host.
     #[arg(long, value_name = "ID")]
     pub take: Option<HostId>,
+}
+
+/// What is looked at.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Whether this machine is ready to run VMs: KVM, libvirt, bridge, disk, clock and so on.
+    #[arg(long, required = true)]
+    pub host: bool,
+}
+
+/// What is to be installed; left out: another build of this version.
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    /// The package: it says which journals its agent reads.
+    #[arg(long, value_name = "FILE.deb")]
+    pub package: Option<PathBuf>,
+    /// The newest journal schema that its agent reads.
+    #[arg(long, value_name = "N", conflicts_with = "package")]
+    pub schema: Option<u32>,
 }
 
 /// Which events are listed.

@@ -1,10 +1,12 @@
 //! The commands, one file for each that has more than a few lines.
 
+mod doctor;
 mod events;
 mod host_id;
 mod journal;
 mod status;
 mod submit;
+mod upgrade_check;
 mod vms;
 mod why;
 
@@ -45,6 +47,9 @@ async fn with_config(command: Command, config: &Config, form: Form) -> Result<()
         Command::Why(args) => why::tell(config, &args, form).await,
         Command::Journal(command) => journal::carry_out(command, config, form),
         Command::HostId(args) => host_id::carry_out(config, &args, form),
+        // It looks at nothing but the host yet, so `--host` is always there.
+        Command::Doctor(_) => doctor::host(config, form).await,
+        Command::UpgradeCheck(args) => upgrade_check::show(config, &args, form).await,
         Command::Run(_) | Command::Completion { .. } | Command::Man { .. } | Command::CheckConfig => {
             Err(Cause::new(Reason::Internal, "this command is carried out elsewhere"))
         }
