@@ -1,6 +1,6 @@
 # What people and CI both run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos fmt lint deny doc setup images clean
+.PHONY: help demo test check deb twice bench chaos fmt lint deny doc setup images clean
 SHELL := /bin/bash
 
 CARGO ?= cargo
@@ -23,6 +23,8 @@ test: setup images ## Everything that CI runs.
 	@scripts/libvirt-up
 	@$(MAKE) --no-print-directory lint doc
 	@$(CARGO) build --locked --workspace --all-targets
+	@scripts/check-guide
+	@scripts/deb --bin target/debug --out target/debian/trial
 	@scripts/test
 	@target/debug/dewpoint-chaos $(MINUTES) $(SEED)
 
@@ -30,6 +32,12 @@ check: ## The quick inner loop: format, lints, and the tests that need no VM.
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(CARGO) nextest run --locked --workspace --exclude dewpoint-tests
+
+deb: setup ## The packages, into target/debian (ARCH=arm64 for the other architecture; scripts/deb --help).
+	@scripts/deb $(if $(ARCH),--arch $(ARCH))
+
+twice: setup ## Builds the packages twice and compares every byte.
+	@scripts/deb-twice
 
 bench: setup images ## Figures as JSON lines, medians of paired runs (QUICK=1: within 60 s once built).
 	@scripts/libvirt-up
