@@ -132,6 +132,7 @@ mod tests {
             disk: None,
             as_of: ReportSeq(0),
             gone: false,
+            life: Box::default(),
         }
     }
 

@@ -130,6 +130,14 @@ reasons! {
     HypervisorDown = "HYPERVISOR_DOWN", Unavailable;
     /// A domain with this name or UUID exists and bears no mark of ours.
     ForeignDomain = "FOREIGN_DOMAIN", FailedPrecondition;
+    /// A VM's domain was undefined by somebody else.
+    DomainGone = "DOMAIN_GONE", FailedPrecondition;
+    /// A VM's domain was changed by somebody else.
+    DomainChanged = "DOMAIN_CHANGED", FailedPrecondition;
+    /// The VM was started again as often as its host does.
+    RestartLimit = "RESTART_LIMIT", ResourceExhausted;
+    /// The VM is another host's.
+    VmElsewhere = "VM_ELSEWHERE", FailedPrecondition;
     /// The host's network could not be set up for the VM.
     NetworkError = "NETWORK_ERROR", Internal;
     /// The journal or the store cannot be written.

@@ -1,6 +1,10 @@
 //! What a host says of one of its VMs.
 
+mod life;
+
 use serde::{Deserialize, Serialize};
+
+pub use life::{Incident, IncidentKind, Life};
 
 use crate::cause::Cause;
 use crate::ids::{EventId, Generation, ReportSeq, RunId, VmId};
@@ -65,6 +69,9 @@ pub struct VmState {
     pub as_of: ReportSeq,
     /// Gone from this host with its disks.
     pub gone: bool,
+    /// What happened to it without an event, and what its host does about it.
+    #[serde(default, skip_serializing_if = "Life::is_quiet")]
+    pub life: Box<Life>,
 }
 
 impl From<VmState> for wire::VmState {
@@ -89,6 +96,11 @@ impl From<VmState> for wire::VmState {
             disk: state.disk.map_or_else(String::new, |disk| disk.to_string()),
             as_of_report_seq: state.as_of.0,
             gone: state.gone,
+            incident: state.life.incident.map(Into::into),
+            keeping: state.life.keeping,
+            restarts: state.life.restarts,
+            restart_at_ms: state.life.restart_at.map_or(0, |at| at.0),
+            attention: state.life.attention.map(Into::into),
         }
     }
 }
@@ -96,7 +108,7 @@ impl From<VmState> for wire::VmState {
 impl TryFrom<wire::VmState> for VmState {
     type Error = Cause;
 
-    fn try_from(state: wire::VmState) -> Result<Self, Cause> {
+    fn try_from(mut state: wire::VmState) -> Result<Self, Cause> {
         let power = match state.power() {
             wire::Power::Unknown => Power::Unknown,
             wire::Power::Absent => Power::Absent,
@@ -106,6 +118,7 @@ impl TryFrom<wire::VmState> for VmState {
             wire::Power::Crashed => Power::Crashed,
             wire::Power::ShuttingDown => Power::ShuttingDown,
         };
+        let life = Box::new(Life::from_wire(&mut state));
         Ok(Self {
             vm: state.vm_id.parse()?,
             name: state.name,
@@ -117,6 +130,7 @@ impl TryFrom<wire::VmState> for VmState {
             disk: if state.disk.is_empty() { None } else { Some(state.disk.parse()?) },
             as_of: ReportSeq(state.as_of_report_seq),
             gone: state.gone,
+            life,
         })
     }
 }

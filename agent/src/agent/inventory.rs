@@ -127,6 +127,7 @@ fn state(row: &VmRow, domains: &Result<Domains, Cause>, as_of: ReportSeq) -> VmS
         disk: row.disk,
         as_of,
         gone: false,
+        life: Box::default(),
     };
     match domains {
         Err(cause) => VmState { power_detail: cause.text.clone(), ..told },

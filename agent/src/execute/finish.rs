@@ -104,6 +104,7 @@ pub(super) fn state_of(domain: &Domain) -> VmState {
         // The journal knows the report's number.
         as_of: ReportSeq(0),
         gone: false,
+        life: Box::default(),
     }
 }
 
@@ -119,5 +120,6 @@ fn gone(question: &Question<'_>) -> VmState {
         disk: None,
         as_of: ReportSeq(0),
         gone: true,
+        life: Box::default(),
     }
 }

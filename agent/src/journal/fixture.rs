@@ -9,7 +9,7 @@ use dewpoint_proto::event::{
     Body, Cancel, Create, Destroy, DiskDisposal, Event, InitialPower, Kind, Reboot, RebootManner,
 };
 use dewpoint_proto::ids::{EventId, Generation, Seq, Term, VmId};
-use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, VmSpec};
+use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, Restart, VmSpec};
 use dewpoint_proto::time::Millis;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use uuid::Uuid;
@@ -143,6 +143,7 @@ pub(crate) fn spec() -> VmSpec {
         user_data: b"#cloud-config\n".to_vec(),
         labels: std::collections::BTreeMap::new(),
         placement: Placement::Bound,
+        restart: Restart::default(),
     }
 }
 

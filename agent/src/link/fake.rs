@@ -260,6 +260,7 @@ pub(super) fn state(vm: VmId, power: Power) -> VmState {
         disk: None,
         as_of: dewpoint_proto::ids::ReportSeq(0),
         gone: false,
+        life: Box::default(),
     }
 }
 

@@ -142,6 +142,7 @@ impl Session<'_> {
             changed: changed.into_iter().map(report::state_to_wire).collect(),
             running_event_ids,
             observe_only: self.link.parts.manner == Manner::Observes,
+            held: Vec::new(),
         };
         self.say(from_agent::Message::Heartbeat(heartbeat)).await
     }

@@ -30,6 +30,8 @@ impl Session<'_> {
             Some(to_agent::Message::Welcome(_) | to_agent::Message::Diverged(_)) => {
                 Err(Cause::new(Reason::Invalid, "the coordinator answered Hello twice").into())
             }
+            // Nothing is asked for yet.
+            Some(to_agent::Message::Confirm(_)) => Ok(()),
             // A newer coordinator may say more than we know.
             None => Ok(()),
         }

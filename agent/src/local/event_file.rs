@@ -27,7 +27,7 @@ use dewpoint_proto::event::{
 };
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::names::{ImageName, VmName};
-use dewpoint_proto::spec::{DiskMode, ImageRef, Nic, Placement, VmSpec};
+use dewpoint_proto::spec::{DiskMode, ImageRef, Nic, Placement, Restart, VmSpec};
 use dewpoint_proto::time::Millis;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -159,6 +159,8 @@ struct CreateKeys {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     placement: Placement,
+    #[serde(default)]
+    restart: Restart,
     start: Option<bool>,
 }
 
@@ -223,6 +225,7 @@ fn create(keys: CreateKeys, image: impl Fn(&str) -> Result<ImageRef, Cause>) -> 
         user_data,
         labels: keys.labels,
         placement: keys.placement,
+        restart: keys.restart,
     }
     .checked()?;
     let power = if keys.start.unwrap_or(true) { InitialPower::On } else { InitialPower::Off };
@@ -311,12 +314,14 @@ mod tests {
     fn a_create_in_toml_says_all_that_a_vm_is_made_of() {
         let event = toml(
             "kind = 'create'\nname = 'web'\nvcpus = 2\nmemory = '512MiB'\nimage = '/i.qcow2'\nnot_after = '5s'\n\
+             restart = 'always'\n\
              [[nics]]\nmac = '52:54:00:00:00:01'\naddresses = ['192.0.2.5/24']\ngateway4 = '192.0.2.1'\n",
         )
         .unwrap();
         assert_eq!(event.not_after, Some(Millis(6000)));
         let Kind::Create(create) = event.kind else { panic!("{event:?}") };
         assert_eq!((create.spec.name.as_str(), create.spec.memory_bytes), ("web", 512 << 20));
+        assert_eq!(create.spec.restart, Restart::Always);
         assert_eq!(create.spec.disk_bytes, 1 << 30, "the image's virtual size when none is given");
     }
 

@@ -22,7 +22,7 @@ use dewpoint_agent::storage::fake::{FakeStorage, image_of};
 use dewpoint_proto::event::{Body, Create, Event, InitialPower, Kind};
 use dewpoint_proto::ids::{EventId, Generation, ReportSeq, Seq, Term, VmId};
 use dewpoint_proto::outcome::Outcome;
-use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Nic, Placement, VmSpec};
+use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Nic, Placement, Restart, VmSpec};
 use dewpoint_proto::time::Millis;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -365,6 +365,7 @@ pub(crate) fn create(power: InitialPower) -> Kind {
         user_data: Vec::new(),
         labels: std::collections::BTreeMap::new(),
         placement: Placement::Bound,
+        restart: Restart::default(),
     };
     Kind::Create(Box::new(Create { spec, source: image(1), power }))
 }

@@ -1,12 +1,16 @@
 //! VMs.
 
+mod life;
+
 use std::collections::BTreeMap;
 
 use dewpoint_proto::time::Millis;
-use dewpoint_proto::wire::event::{Nic, Placement, Power};
+use dewpoint_proto::wire::event::{Nic, Placement, Power, Restart};
 use dewpoint_proto::wire::fleet::Vm;
 use serde::Serialize;
 
+use self::life::LifeView;
+pub(crate) use self::life::word;
 use super::{filled, shared_names};
 use crate::table::{Fit, Side, Table, fields};
 use crate::text::{Paint, Tone, instant, or_dash, since, size};
@@ -25,6 +29,7 @@ pub(crate) struct VmView {
     nics: Vec<NicView>,
     labels: BTreeMap<String, String>,
     placement: &'static str,
+    restart: &'static str,
     wanted_on: bool,
     observed: Option<ObservedView>,
     observed_at: Option<String>,
@@ -54,6 +59,8 @@ struct ObservedView {
     wanted_on: bool,
     run: Option<String>,
     disk: Option<String>,
+    #[serde(flatten)]
+    life: LifeView,
 }
 
 impl From<&Nic> for NicView {
@@ -84,6 +91,7 @@ impl From<&Vm> for VmView {
             nics: vm.nics.iter().map(NicView::from).collect(),
             labels: vm.labels.clone().into_iter().collect(),
             placement: placement(vm.placement()),
+            restart: restart(vm.restart()),
             wanted_on: vm.wanted_on,
             observed: vm.observed.as_ref().map(|seen| ObservedView {
                 power: power(seen.power()),
@@ -92,6 +100,7 @@ impl From<&Vm> for VmView {
                 wanted_on: seen.wanted_on,
                 run: filled(&seen.run),
                 disk: filled(&seen.disk),
+                life: LifeView::from(seen),
             }),
             observed_at: instant(vm.observed_at_ms),
             unfinished_event_id: filled(&vm.unfinished_event_id),
@@ -108,6 +117,11 @@ pub(crate) fn placement(placement: Placement) -> &'static str {
         Placement::Bound => "bound",
         Placement::Movable => "movable",
     }
+}
+
+/// Its restart policy, as it is given.
+pub(crate) fn restart(policy: Restart) -> &'static str {
+    dewpoint_proto::spec::Restart::from(policy).as_str()
 }
 
 fn power(power: Power) -> &'static str {
@@ -187,6 +201,9 @@ pub(crate) fn show(vm: &Vm, now: Millis, paint: Paint) -> String {
         ("host", host(vm)),
         ("wanted", if vm.wanted_on { "on" } else { "off" }.to_owned()),
         ("observed", observed),
+        ("happened", life::happened(seen, now)),
+        ("then", life::keeping(seen, now)),
+        ("attention", life::attention(seen)),
         ("event", vm.unfinished_event_id.clone()),
         ("generation", vm.generation.to_string()),
         ("run", seen.map(|seen| seen.run.clone()).unwrap_or_default()),
@@ -195,6 +212,7 @@ pub(crate) fn show(vm: &Vm, now: Millis, paint: Paint) -> String {
         ("disk", size(vm.disk_bytes)),
         ("image", vm.image_digest.clone()),
         ("placement", placement(vm.placement()).to_owned()),
+        ("restart", restart(vm.restart()).to_owned()),
         ("labels", labels.join(", ")),
         ("created", instant(vm.created_at_ms).unwrap_or_default()),
     ]));

@@ -1,9 +1,9 @@
 //! What is shown: tables that fit, keys that can be copied, one JSON document, and no secrets.
 
 use dewpoint::Exit;
-use dewpoint_proto::wire::event::{self as event, Nic, Power, VmState};
+use dewpoint_proto::wire::event::{self as event, Cause, Incident, IncidentKind, Nic, Power, VmState};
 use dewpoint_proto::wire::fleet::{
-    Act, EventRecord, Explanation, FleetRecord, Host, HostVerdict, Image, Network, Vm,
+    Act, EventRecord, Explanation, FleetRecord, Host, HostVerdict, Image, Network, Vm, WatchVmsResponse,
 };
 
 use crate::fake::{EVENT, Fake, record};
@@ -314,4 +314,52 @@ fn completions_and_man_pages_cover_every_command() {
     for page in ["dewpoint.1", "dewpoint-vm-create.1", "dewpoint-event-watch.1"] {
         assert!(folder.path().join(page).exists(), "{page}");
     }
+}
+
+#[test]
+fn what_happened_to_a_vm_by_itself_is_shown_with_what_becomes_of_it() {
+    let run_id = "018f3c5e-7c1a-7d3e-9a5b-2f6d8c4b1a90";
+    let crashed = VmState {
+        power: Power::Off.into(),
+        power_detail: "shutoff/crashed".into(),
+        incident: Some(Incident {
+            kind: IncidentKind::QemuCrashed.into(),
+            at_ms: 1_700_000_000_000,
+            detail: "shutoff/crashed".into(),
+            run: run_id.into(),
+        }),
+        keeping: "to be started again, as QEMU died (1 of 10)".into(),
+        restarts: 0,
+        restart_at_ms: i64::MAX / 2,
+        attention: Some(Cause { text: "somebody renamed its domain".into(), ..Cause::default() }),
+        ..VmState::default()
+    };
+    let vm = Vm { name: "web".into(), wanted_on: true, observed: Some(crashed.clone()), ..Vm::default() };
+    let again = VmState { power: Power::Running.into(), run: "another".into(), restarts: 1, ..crashed };
+    let running = Vm { observed: Some(again), ..vm.clone() };
+    let fake = Fake::start();
+    fake.with(|script| {
+        script.vms = vec![vm.clone()];
+        let told = |vm| WatchVmsResponse { vm: Some(vm), snapshot_complete: false };
+        script.vm_watches.push_back(vec![told(vm), told(running)]);
+    });
+    let shown = run(&fake.url, &["vm", "show", "web"]).out;
+    for says in
+        ["restart     on-crash", "QEMU died (shutoff/crashed)", "(1 of 10), in ", "renamed its domain"]
+    {
+        assert!(shown.contains(says), "{says}: {shown}");
+    }
+    let json = run(&fake.url, &["vm", "show", "web", "--json"]).json();
+    assert_eq!(json["observed"]["incident"]["kind"], "qemu-crashed");
+    assert_eq!((&json["restart"], &json["observed"]["restarts"]), (&"on-crash".into(), &0.into()));
+    let watched = run(&fake.url, &["vm", "watch", "--timeout", "1s"]).out;
+    let lines: Vec<&str> = watched.lines().map(|line| &line[10..]).collect();
+    assert_eq!(
+        lines,
+        [
+            "web: off (qemu-crashed) on -, wanted on, generation 0",
+            "web: running on -, wanted on, generation 0"
+        ],
+        "a word is of the run that is on"
+    );
 }

@@ -210,6 +210,8 @@ fn a_create_carries_everything_to_the_coordinator() {
         "--full-copy",
         "--movable",
         "--off",
+        "--restart",
+        "always",
         "--wait-for-capacity",
         "--not-after",
         "2023-11-14T22:13:20Z",
@@ -225,4 +227,5 @@ fn a_create_carries_everything_to_the_coordinator() {
     assert_eq!(&sent.user_data[..], b"#cloud-config\n\xff");
     assert_eq!(sent.labels["team"], "a");
     assert!(sent.leave_off && sent.wait_for_capacity && sent.disk_mode == 1 && sent.placement == 1);
+    assert_eq!(sent.restart(), dewpoint_proto::wire::event::Restart::Always);
 }

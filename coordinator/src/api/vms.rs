@@ -182,6 +182,7 @@ fn to_wire(vm: VmRecord) -> fleet::Vm {
         created_at_ms: vm.created_at.0,
         gone: vm.gone,
         hostname: vm.hostname.unwrap_or_default(),
+        restart: event::Restart::from(vm.shape.restart).into(),
     }
 }
 

@@ -3,6 +3,7 @@
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{Destroy, DiskDisposal, InitialPower, RebootManner, Stubborn};
 use dewpoint_proto::ids::{EventId, VmId};
+use dewpoint_proto::spec::Restart;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -42,7 +43,9 @@ pub(super) fn of_create(request: &CreateVm) -> Result<RequestDigest, Cause> {
     let sizes = (r.vcpus, r.memory_bytes, r.disk_bytes, r.disk_mode);
     let guest = (&r.nics, &r.ssh_keys, &r.user_data, &r.labels);
     let where_and_how = (r.placement, r.power == InitialPower::On, r.only_host, r.when_full);
-    hash("create", (options(&r.options), r.vm, &r.name, sizes, &r.image, guest, where_and_how))
+    let create = (options(&r.options), r.vm, &r.name, sizes, &r.image, guest, where_and_how);
+    // As an older coordinator hashed it, which knew no policy: a request repeated across an upgrade is the same.
+    if r.restart == Restart::default() { hash("create", create) } else { hash("create", (create, r.restart)) }
 }
 
 pub(super) fn of_change(request: &ChangeVm) -> Result<RequestDigest, Cause> {

@@ -12,7 +12,7 @@ use dewpoint_proto::cause::Cause;
 use dewpoint_proto::event::{Destroy, InitialPower, Reboot, Snapshot, Stop};
 use dewpoint_proto::ids::{EventId, HostId, VmId};
 use dewpoint_proto::names::{NetworkName, VmName};
-use dewpoint_proto::spec::{DiskMode, Placement};
+use dewpoint_proto::spec::{DiskMode, Placement, Restart};
 use dewpoint_proto::time::Millis;
 use serde::Serialize;
 
@@ -60,6 +60,8 @@ pub struct CreateVm {
     pub labels: BTreeMap<String, String>,
     /// Whether it may be built elsewhere later.
     pub placement: Placement,
+    /// What its host does when it goes off by itself.
+    pub restart: Restart,
     /// Powered on when built, or left off.
     pub power: InitialPower,
     /// Just this host.

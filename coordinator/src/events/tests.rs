@@ -109,6 +109,7 @@ fn create(name: &str) -> CreateVm {
         user_data: Vec::new(),
         labels: Default::default(),
         placement: Default::default(),
+        restart: Default::default(),
         power: InitialPower::On,
         only_host: None,
         when_full: WhenFull::Refuse,
@@ -131,6 +132,7 @@ fn report(number: u64, event: &EventRecord, gone: bool) -> HostReport {
         disk: None,
         as_of: ReportSeq(number),
         gone,
+        life: Default::default(),
     };
     HostReport {
         report_seq: ReportSeq(number),

@@ -7,7 +7,7 @@ use dewpoint_proto::event::{Body, KindName};
 use dewpoint_proto::ids::{EventId, Generation, HostId, JournalId, ReportSeq, Seq, Term, VmId};
 use dewpoint_proto::names::{ImageName, InterfaceName, NetworkName, VmName};
 use dewpoint_proto::outcome::Outcome;
-use dewpoint_proto::spec::{Cidr, DiskMode, ImageDigest, Nic, Placement, VmSpec};
+use dewpoint_proto::spec::{Cidr, DiskMode, ImageDigest, Nic, Placement, Restart, VmSpec};
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::vm_state::VmState;
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,9 @@ pub struct VmShape {
     pub labels: BTreeMap<String, String>,
     /// Whether it may be built elsewhere.
     pub placement: Placement,
+    /// What its host does when it goes off by itself.
+    #[serde(default)]
+    pub restart: Restart,
 }
 
 impl From<&VmSpec> for VmShape {
@@ -132,6 +135,7 @@ impl From<&VmSpec> for VmShape {
             nics: spec.nics.clone(),
             labels: spec.labels.clone(),
             placement: spec.placement,
+            restart: spec.restart,
         }
     }
 }

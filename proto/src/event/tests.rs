@@ -33,6 +33,7 @@ fn spec() -> VmSpec {
         user_data: b"#cloud-config\n".to_vec(),
         labels: [("role".to_owned(), "web".to_owned())].into(),
         placement: Placement::Movable,
+        restart: crate::spec::Restart::default(),
     }
 }
 

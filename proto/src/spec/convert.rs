@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::{Cidr, DiskMode, ImageRef, Nic, Placement, VmSpec, at_most, in_range};
+use super::{Cidr, DiskMode, ImageRef, Nic, Placement, Restart, VmSpec, at_most, in_range};
 use crate::cause::{Cause, Reason, shortened};
 use crate::limits;
 use crate::wire::event as wire;
@@ -20,6 +20,7 @@ impl TryFrom<wire::VmSpec> for VmSpec {
             wire::Placement::Bound => Placement::Bound,
             wire::Placement::Movable => Placement::Movable,
         };
+        let restart = spec.restart().into();
         at_most("nics", spec.nics.len(), limits::NICS, "network interfaces")?;
         Self {
             name: spec.name.parse()?,
@@ -32,6 +33,7 @@ impl TryFrom<wire::VmSpec> for VmSpec {
             user_data: spec.user_data.to_vec(),
             labels: spec.labels.into_iter().collect(),
             placement,
+            restart,
         }
         .checked()
     }
@@ -58,6 +60,27 @@ impl From<VmSpec> for wire::VmSpec {
             user_data: spec.user_data.into(),
             labels: spec.labels.into_iter().collect(),
             placement: placement.into(),
+            restart: wire::Restart::from(spec.restart).into(),
+        }
+    }
+}
+
+impl From<wire::Restart> for Restart {
+    fn from(policy: wire::Restart) -> Self {
+        match policy {
+            wire::Restart::OnCrash => Self::OnCrash,
+            wire::Restart::Never => Self::Never,
+            wire::Restart::Always => Self::Always,
+        }
+    }
+}
+
+impl From<Restart> for wire::Restart {
+    fn from(policy: Restart) -> Self {
+        match policy {
+            Restart::OnCrash => Self::OnCrash,
+            Restart::Never => Self::Never,
+            Restart::Always => Self::Always,
         }
     }
 }

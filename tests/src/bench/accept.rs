@@ -12,7 +12,7 @@ use dewpoint_coordinator::store::{Hello, HostCapacity, HostClaim, HostFacts, Ima
 use dewpoint_proto::event::InitialPower;
 use dewpoint_proto::ids::{EventId, HostId, JournalId, ReportSeq, Seq};
 use dewpoint_proto::limits::{GIB, MIB, TIB, VMS_PER_HOST};
-use dewpoint_proto::spec::{DiskMode, ImageDigest, Placement};
+use dewpoint_proto::spec::{DiskMode, ImageDigest, Placement, Restart};
 use dewpoint_proto::time::Millis;
 use tokio_util::sync::CancellationToken;
 
@@ -130,6 +130,7 @@ fn create() -> CreateVm {
         user_data: b"#cloud-config\npackages: [nginx]\n".to_vec(),
         labels: [("team".to_owned(), "web".to_owned())].into(),
         placement: Placement::Bound,
+        restart: Restart::default(),
         power: InitialPower::On,
         only_host: None,
         when_full: WhenFull::Refuse,

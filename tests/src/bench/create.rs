@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dewpoint_proto::event::{Create, Destroy, DiskDisposal, Event, InitialPower, Kind};
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::limits::{GIB, MIB};
-use dewpoint_proto::spec::{DiskMode, ImageRef, MacAddr, Nic, Placement, VmSpec};
+use dewpoint_proto::spec::{DiskMode, ImageRef, MacAddr, Nic, Placement, Restart, VmSpec};
 use dewpoint_proto::time::Millis;
 use sha2::{Digest, Sha256};
 
@@ -96,6 +96,7 @@ pub(super) fn event(lab: &Lab, image: &ImageRef, power: InitialPower) -> (VmId, 
         user_data: Vec::new(),
         labels: std::collections::BTreeMap::new(),
         placement: Placement::Bound,
+        restart: Restart::default(),
     };
     (vm, made(id, vm, Kind::Create(Box::new(Create { spec, source: image.clone(), power }))))
 }

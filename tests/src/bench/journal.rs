@@ -11,7 +11,7 @@ use dewpoint_agent::journal::{Admission, Delivery, Journal, Origin, Payload, Set
 use dewpoint_proto::event::{Body, Create, Event, InitialPower, Kind};
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::limits::{GIB, MIB};
-use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Nic, Placement, VmSpec};
+use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Nic, Placement, Restart, VmSpec};
 use dewpoint_proto::time::Millis;
 
 use super::Effort;
@@ -82,6 +82,7 @@ fn create() -> Body {
         user_data: b"#cloud-config\npackages: [nginx]\n".to_vec(),
         labels: [("team".to_owned(), "web".to_owned())].into(),
         placement: Placement::Bound,
+        restart: Restart::default(),
     };
     let source = ImageRef {
         digest: ImageDigest([7; 32]),

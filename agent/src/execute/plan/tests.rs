@@ -9,7 +9,7 @@ use dewpoint_proto::event::{
     Create, Destroy, DiskDisposal, Event, InitialPower, Kind, Snapshot, Stop, Stubborn,
 };
 use dewpoint_proto::ids::{EventId, Generation, RunId, VmId};
-use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, VmSpec};
+use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, Restart, VmSpec};
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::vm_state::Power;
 use uuid::Uuid;
@@ -155,6 +155,7 @@ fn spec() -> VmSpec {
         user_data: Vec::new(),
         labels: BTreeMap::new(),
         placement: Placement::Bound,
+        restart: Restart::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use dewpoint_proto::limits::MIB;
-use dewpoint_proto::spec::{DiskMode, Placement};
+use dewpoint_proto::spec::{DiskMode, Placement, Restart};
 use proptest::prelude::*;
 
 use super::*;
@@ -29,6 +29,7 @@ fn spec(user_data: &[u8], ssh_keys: Vec<String>) -> VmSpec {
         user_data: user_data.to_vec(),
         labels: std::collections::BTreeMap::new(),
         placement: Placement::Bound,
+        restart: Restart::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dewpoint_proto::ids::{EventId, HostId, VmId};
 use dewpoint_proto::limits::MIB;
-use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, VmSpec};
+use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, Restart, VmSpec};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -118,6 +118,7 @@ pub(super) fn spec() -> VmSpec {
         user_data: vec![],
         labels: std::collections::BTreeMap::new(),
         placement: Placement::Bound,
+        restart: Restart::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::limits;
 use dewpoint_proto::names::VmName;
-use dewpoint_proto::spec::{DiskMode, Placement, VmSpec};
+use dewpoint_proto::spec::{DiskMode, Placement, Restart, VmSpec};
 use dewpoint_proto::wire::event as wire;
 use dewpoint_proto::wire::fleet::{CreateVmRequest, NicRequest};
 
@@ -56,6 +56,10 @@ pub(crate) struct Create {
     /// It may be built on another host when this one is lost
     #[arg(long)]
     movable: bool,
+    /// When it goes off by itself its host starts it again: never, on-crash (not when the guest powers itself off) or
+    /// always
+    #[arg(long, value_name = "POLICY", default_value = "on-crash")]
+    restart: Restart,
     /// Leave it off when built
     #[arg(long)]
     off: bool,
@@ -112,6 +116,7 @@ impl Create {
             user_data,
             labels: self.unique_labels()?,
             placement: if self.movable { Placement::Movable } else { Placement::Bound },
+            restart: self.restart,
         }
         .checked()
     }
@@ -147,6 +152,7 @@ impl Create {
             user_data: spec.user_data,
             labels: spec.labels,
             placement: spec.placement,
+            restart: spec.restart,
             leave_off: self.off,
             host_id,
             wait_for_capacity: self.wait_for_capacity,

@@ -14,7 +14,7 @@ use crate::fleet::Fleet;
 use crate::fleet::watch::{PATIENCE, Watch};
 use crate::output::{Format, Output};
 use crate::text::{Tone, or_dash, time_of_day, visible};
-use crate::view::vm::{VmView, state};
+use crate::view::vm::{VmView, state, word};
 
 /// Which VMs to follow, and for how long.
 #[derive(Debug, clap::Args)]
@@ -76,5 +76,6 @@ fn tell(message: &WatchVmsResponse, said: &mut Said, output: &mut Output<'_>) ->
 fn standing(vm: &Vm) -> String {
     let host = if vm.hostname.is_empty() { &vm.host_id } else { &vm.hostname };
     let wanted = if vm.wanted_on { "on" } else { "off" };
-    format!("{} on {}, wanted {wanted}, generation {}", state(vm), or_dash(host), vm.generation)
+    let happened = word(vm.observed.as_ref());
+    format!("{}{happened} on {}, wanted {wanted}, generation {}", state(vm), or_dash(host), vm.generation)
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::ImageRefView;
 use crate::text::size;
-use crate::view::vm::{NicView, placement};
+use crate::view::vm::{NicView, placement, restart};
 
 /// What an event asks for, as JSON.
 #[derive(Serialize)]
@@ -34,6 +34,7 @@ pub(crate) struct SpecView {
     ssh_keys: usize,
     user_data_bytes: usize,
     placement: &'static str,
+    restart: &'static str,
 }
 
 impl AskedView {
@@ -99,6 +100,7 @@ impl From<&VmSpec> for SpecView {
             ssh_keys: spec.ssh_keys.len(),
             user_data_bytes: spec.user_data.len(),
             placement: placement(spec.placement()),
+            restart: restart(spec.restart()),
         }
     }
 }

@@ -87,6 +87,7 @@ impl Draft {
             user_data: r.user_data.clone(),
             labels: r.labels.clone(),
             placement: r.placement,
+            restart: r.restart,
         };
         let spec = spec.checked()?;
         if spec.disk_bytes < self.image.virtual_size_bytes {

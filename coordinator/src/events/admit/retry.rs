@@ -116,6 +116,7 @@ fn create_again(create: &Create, options: Options, when_full: WhenFull) -> Resul
         user_data: spec.user_data.clone(),
         labels: spec.labels.clone(),
         placement: spec.placement,
+        restart: spec.restart,
         power: create.power,
         only_host: None,
         when_full,

@@ -95,6 +95,7 @@ impl TryFrom<fleet::CreateVmRequest> for CreateVm {
             event::Placement::Bound => Placement::Bound,
             event::Placement::Movable => Placement::Movable,
         };
+        let restart = create.restart().into();
         if create.nics.len() > limits::NICS {
             return Err(Cause::new(Reason::TooLarge, format!("nics has {} entries", create.nics.len()))
                 .advise(format!("give at most {}", limits::NICS))
@@ -114,6 +115,7 @@ impl TryFrom<fleet::CreateVmRequest> for CreateVm {
             user_data: create.user_data.to_vec(),
             labels: create.labels.into_iter().collect(),
             placement,
+            restart,
             power: if create.leave_off { InitialPower::Off } else { InitialPower::On },
             only_host: optional(&create.host_id)?,
             when_full: if create.wait_for_capacity { WhenFull::Wait } else { WhenFull::Refuse },

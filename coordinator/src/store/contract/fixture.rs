@@ -90,6 +90,7 @@ pub(super) fn spec(n: u128) -> VmSpec {
         user_data: Vec::new(),
         labels: Default::default(),
         placement: Default::default(),
+        restart: Default::default(),
     }
 }
 
@@ -177,6 +178,7 @@ pub(super) fn state(vm: u128, as_of: u64, power: Power) -> VmState {
         disk: None,
         as_of: ReportSeq(as_of),
         gone: false,
+        life: Box::default(),
     }
 }
 
