@@ -103,6 +103,14 @@ pub struct Execute {
     pub guest_timeout: Span,
     /// How long a SIGTERM waits for the step in hand.
     pub drain: Span,
+    /// VMs that are started at once after a boot of the host, or by their restart policy; at least 1.
+    pub starts: u16,
+    /// How often in a row a VM is started again by its restart policy before it is left off.
+    pub restart_limit: u16,
+    /// How long a VM stays off before it is first started again; doubled each further time, up to 5 minutes.
+    pub restart_backoff: Span,
+    /// A VM that ran for so long ran well: its restarts are counted anew.
+    pub restart_steady: Span,
 }
 
 /// The session with the coordinator.
@@ -166,7 +174,15 @@ impl Default for Storage {
 
 impl Default for Execute {
     fn default() -> Self {
-        Self { builds: 10, guest_timeout: Span::seconds(90), drain: Span::seconds(20) }
+        Self {
+            builds: 10,
+            guest_timeout: Span::seconds(90),
+            drain: Span::seconds(20),
+            starts: 4,
+            restart_limit: 10,
+            restart_backoff: Span::seconds(2),
+            restart_steady: Span::seconds(600),
+        }
     }
 }
 
@@ -228,6 +244,9 @@ impl Config {
         if self.execute.builds == 0 {
             return Err(wrong("execute.builds", 0, "give at least 1"));
         }
+        if self.execute.starts == 0 {
+            return Err(wrong("execute.starts", 0, "give at least 1"));
+        }
         self.link.check()?;
         Ok(self)
     }
@@ -282,6 +301,8 @@ mod tests {
     fn wrong_values_name_the_key_and_what_is_allowed() {
         for (text, says) in [
             ("[execute]\nbuilds = 0", "execute.builds"),
+            ("[execute]\nstarts = 0", "execute.starts"),
+            ("[execute]\nrestart_backoff = \"often\"", "\"30s\""),
             ("[execute]\ndrain = \"soon\"", "\"30s\""),
             ("[storage]\nreserve = \"1 apple\"", "\"512MiB\""),
             ("data_dir = \"here\"", "data_dir"),

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod executor;
 mod finish;
 pub mod history;
+pub mod keep;
 mod lane;
 pub mod observed;
 pub mod plan;

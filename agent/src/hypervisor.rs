@@ -90,6 +90,15 @@ pub struct Domain {
     pub backup: BackupJob,
     /// Whether calls may be made.
     pub control: Control,
+    /// The VM whose mark it bears, when that is another's: a copy.
+    pub claims: Option<VmId>,
+}
+
+/// A domain's name: its VM's, for people, and the end of its id, so that two VMs of one name fit on a host.
+#[must_use]
+pub fn domain_name(name: &str, vm: VmId) -> String {
+    let id = vm.0.simple().to_string();
+    format!("{name}.{}", &id[24..])
 }
 
 impl Domain {

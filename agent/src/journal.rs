@@ -24,6 +24,7 @@ pub mod entry;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod kept;
 pub mod moment;
 mod offered;
 mod query;
@@ -50,6 +51,7 @@ pub use admission::{Admission, Delivery, Journaled, Judge, Origin, Payload};
 use check::{Depth, Expects};
 use entry::Entry;
 pub use error::{JournalError, OpenError};
+use kept::Kept;
 use moment::{BootId, Moment};
 pub use offered::Offered;
 pub use reader::Reader;
@@ -137,11 +139,22 @@ impl Journal {
             }
             opened => opened,
         }?;
+        let damaged = |error: JournalError| match error {
+            JournalError::Full(why) | JournalError::Disk(why) => {
+                OpenError::Io { path: path.to_owned(), source: std::io::Error::other(why) }
+            }
+            other => OpenError::Damaged { path: path.to_owned(), why: other.to_string() },
+        };
+        let now = Moment::now(settings.clock.as_ref(), settings.boot);
+        match kept::note_boot(&db, now) {
+            Err(JournalError::Full(_)) if reserve::give_up(path) => kept::note_boot(&db, now),
+            noted => noted,
+        }
+        .map_err(damaged)?;
         if let Some(pages) = bounds.most_pages {
             db.pragma_update(None, "max_page_count", pages).map_err(sqlite)?;
         }
-        let newest = query::last_report(&db)
-            .map_err(|error| OpenError::Damaged { path: path.to_owned(), why: error.to_string() })?;
+        let newest = query::last_report(&db).map_err(damaged)?;
         let witness = Witness::beside(path);
         let why = witness.doubt(&db).map_err(sqlite)?;
         let writes = witness::writes_of(&db).map_err(sqlite)?;
@@ -275,12 +288,12 @@ impl Journal {
         self.ask(Access::Write, move |tx| adopt::adopt(tx, &vms)).await
     }
 
-    /// Notes a run that no event caused: a start by policy after a host boot.
+    /// Notes what happened to a VM without an event, and what is done about it; with the run that is begun, if one is.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn note_run(&self, vm: VmId, run: RunId) -> Result<(), JournalError> {
-        self.ask(Access::Write, move |tx| append::note_run(tx, vm, run)).await
+    pub async fn keep(&self, vm: VmId, kept: Kept, run: Option<RunId>) -> Result<(), JournalError> {
+        self.ask(Access::Write, move |tx| kept::write(tx.db, vm, &kept, run)).await
     }
 
     /// Where the journal ends.

@@ -37,6 +37,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Manner;
+use crate::execute::keep::board::Board;
 use crate::identity::Home;
 use crate::journal::{Admitted, Journal};
 use crate::report::Inventory;
@@ -64,6 +65,8 @@ pub struct Parts {
     pub inventory: Arc<dyn Inventory>,
     /// Where running events stand.
     pub board: ProgressBoard,
+    /// Which VMs wait for the coordinator's word, and where it goes.
+    pub keeping: Board,
     /// Bounds.
     pub timing: Timing,
     /// Where the host's id is kept, and on what machine.

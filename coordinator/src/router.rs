@@ -6,6 +6,7 @@
 //! write is under the session's term. Never: decides where an event stands (the store does), polls for work, or waits
 //! for a peer without a bound.
 
+mod confirm;
 mod deliver;
 #[cfg(test)]
 mod hostile;

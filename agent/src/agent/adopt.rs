@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::hypervisor::{Domain, Hypervisor, Mark, Seen};
 use crate::journal::admission::Presence;
+use crate::journal::kept::Kept;
 use crate::journal::{Journal, VmRow};
 use crate::storage::Storage;
 
@@ -86,6 +87,8 @@ fn row(domain: &Domain, mark: &Mark) -> VmRow {
         seed: Some(mark.seed),
         run: domain.live.there().map_or(mark.run, |live| live.run),
         spec: None,
+        kept: Kept::default(),
+        unfinished: false,
     }
 }
 

@@ -176,6 +176,7 @@ mod tests {
             server: watch::Sender::new(Server::None).subscribe(),
             hold: watch::Sender::new(false).subscribe(),
             board: ProgressBoard::default(),
+            keeping: crate::execute::keep::board::Board::default(),
         });
         let heart = Heart::new(Some(executor.clone()), journal.clone(), Arc::new(Well), None);
         Rig { _folder: folder, journal, executor, heart }

@@ -13,6 +13,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use tokio::sync::watch;
 
 use crate::execute::apply::Effects;
+use crate::execute::keep::board::Board;
 use crate::hypervisor::{Domain, Domains, Hypervisor, Mark, Seen, Wanted};
 use crate::journal::admission::Presence;
 use crate::journal::{Journal, VmRow};
@@ -26,12 +27,18 @@ pub(super) struct Host {
     storage: Arc<dyn Storage>,
     /// Files that are elsewhere.
     elsewhere: watch::Receiver<Vec<Cause>>,
+    keeping: Board,
 }
 
 impl Host {
-    pub(super) fn new(journal: Journal, effects: &Effects, elsewhere: watch::Receiver<Vec<Cause>>) -> Self {
+    pub(super) fn new(
+        journal: Journal,
+        effects: &Effects,
+        elsewhere: watch::Receiver<Vec<Cause>>,
+        keeping: Board,
+    ) -> Self {
         let (hypervisor, storage) = (Arc::clone(&effects.hypervisor), Arc::clone(&effects.storage));
-        Self { journal, hypervisor, storage, elsewhere }
+        Self { journal, hypervisor, storage, elsewhere, keeping }
     }
 }
 
@@ -48,7 +55,7 @@ impl Inventory for Host {
         Ok(rows
             .iter()
             .filter(|row| row.presence == Presence::There)
-            .map(|row| state(row, &domains, as_of))
+            .map(|row| VmState { life: Box::new(self.keeping.life(row)), ..state(row, &domains, as_of) })
             .collect())
     }
 
@@ -173,6 +180,7 @@ fn unseen_state(vm: VmId, as_of: ReportSeq) -> VmState {
         disk: None,
         as_of,
         gone: false,
+        life: Box::default(),
     }
 }
 

@@ -28,6 +28,8 @@ use crate::clock::SystemClock;
 use crate::config::{Config, Manner};
 use crate::execute::apply::Effects;
 use crate::execute::executor::{self, Executor};
+use crate::execute::keep;
+use crate::execute::keep::board::Board;
 use crate::execute::settings::Settings;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::{self, Libvirt};
@@ -124,9 +126,10 @@ impl Parts {
         let Ground { lock, home, host, journal, held, files, effects, listen } = Ground::lay(&config).await?;
         let adoption = (manner == Manner::Acts).then(|| adoption(&journal, &effects));
         let told = watch::Sender::new(Vec::new());
-        let inventory: Arc<dyn Inventory> = Arc::new(Host::new(journal.clone(), &effects, told.subscribe()));
+        let (board, keeping) = (ProgressBoard::default(), Board::default());
+        let host_facts = Host::new(journal.clone(), &effects, told.subscribe(), keeping.clone());
+        let inventory: Arc<dyn Inventory> = Arc::new(host_facts);
         let elsewhere = (manner == Manner::Acts).then(|| elsewhere(&config, &journal, &effects, told));
-        let board = ProgressBoard::default();
         let (admitted, accepted) = mpsc::channel(ADMITTED);
         let link = coordinator.map(|coordinator| {
             let parts = link::Parts {
@@ -138,6 +141,7 @@ impl Parts {
                 manner,
                 inventory: Arc::clone(&inventory),
                 board: board.clone(),
+                keeping: keeping.clone(),
                 timing: link::Timing::default().within(config.link.silence.0, config.link.reconnect_most.0),
                 home,
             };
@@ -159,8 +163,9 @@ impl Parts {
         let local =
             LocalService { journal: journal.clone(), admitted, board: board.clone(), live: Arc::new(live) };
         let (proven, hypervisor) = (journal.clone(), Arc::clone(&effects.hypervisor));
-        let executor = (manner == Manner::Acts)
-            .then(|| Executor::new(executor::Parts { journal, effects, settings, server, hold, board }));
+        let executor = (manner == Manner::Acts).then(|| {
+            Executor::new(executor::Parts { journal, effects, settings, server, hold, board, keeping })
+        });
         let heart = Heart::new(executor.clone(), proven, inventory, session);
         let listener = socket::bind(&config.socket)?;
         Ok(Self {
@@ -368,7 +373,15 @@ fn effects(config: &Config, files: &Files, notes: &Notes) -> Result<Effects, Cau
 }
 
 fn settings(config: &Config) -> Settings {
+    let execute = &config.execute;
     Settings {
+        keep: keep::Bounds {
+            limit: u32::from(execute.restart_limit),
+            backoff_first: execute.restart_backoff.0,
+            steady: execute.restart_steady.0,
+            starts: usize::from(execute.starts),
+            ..keep::Bounds::default()
+        },
         guest_timeout: config.execute.guest_timeout.0,
         builds: usize::from(config.execute.builds),
         ..Settings::with_bridge(config.network.bridge.clone())

@@ -4,7 +4,7 @@
 //! VM and ends with the last, so a lane that is stuck holds up its own VM alone. Bounded by intake: a VM has at most one
 //! unfinished event, and what supersedes it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,8 @@ use tracing::Instrument;
 
 use super::apply::Effects;
 use super::history::History;
+use super::keep::board::Board;
+use super::keep::stock::{self, Heard};
 use super::lane::{Incoming, Lane};
 use super::plan::Server;
 use super::settings::Settings;
@@ -46,13 +48,14 @@ pub struct Parts {
     pub hold: watch::Receiver<bool>,
     /// Where running events stand.
     pub board: ProgressBoard,
+    /// Where the keeper stands.
+    pub keeping: Board,
 }
 
 /// Carries out events. Cheap to clone.
 #[derive(Clone)]
 pub struct Executor {
     shared: Arc<Shared>,
-    lanes: TaskTracker,
     /// Asks the loop for a sign of life; one at a time.
     pulse: mpsc::Sender<oneshot::Sender<()>>,
 }
@@ -61,17 +64,31 @@ pub struct Executor {
 pub(super) struct Shared {
     pub(super) parts: Parts,
     pub(super) builds: Arc<Semaphore>,
+    /// VMs that the keeper starts at once.
+    pub(super) starts: Arc<Semaphore>,
     /// Cancelled: finish the step in hand, then stop.
     pub(super) stop: CancellationToken,
     doors: Mutex<HashMap<VmId, Door>>,
     /// Taken by the loop.
     pulses: Mutex<Option<mpsc::Receiver<oneshot::Sender<()>>>>,
+    lanes: TaskTracker,
+    ears: Mutex<Ears>,
+}
+
+/// What the keeper goes by, beside the journal.
+#[derive(Default)]
+struct Ears {
+    /// All domains were listed once: before that nothing is judged.
+    stock_taken: bool,
+    heard: HashMap<VmId, Heard>,
 }
 
 /// Where events wait to be taken in by their lane.
 #[derive(Default)]
 struct Door {
     waiting: Vec<Incoming>,
+    /// The keeper is to look at the VM when no event is left.
+    look: bool,
     /// Keeps one wake that nobody waits for yet, so none is lost.
     bell: Arc<Notify>,
 }
@@ -80,11 +97,18 @@ impl Executor {
     /// Begins nothing yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let builds = Arc::new(Semaphore::new(parts.settings.builds.max(1)));
         let (pulse, pulses) = mpsc::channel(1);
-        let (stop, pulses) = (CancellationToken::new(), Mutex::new(Some(pulses)));
-        let shared = Shared { parts, builds, stop, doors: Mutex::default(), pulses };
-        Self { shared: Arc::new(shared), lanes: TaskTracker::new(), pulse }
+        let shared = Shared {
+            builds: Arc::new(Semaphore::new(parts.settings.builds.max(1))),
+            starts: Arc::new(Semaphore::new(parts.settings.keep.starts.max(1))),
+            parts,
+            stop: CancellationToken::new(),
+            doors: Mutex::default(),
+            pulses: Mutex::new(Some(pulses)),
+            lanes: TaskTracker::new(),
+            ears: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), pulse }
     }
 
     /// Goes on with what was unfinished when the agent stopped. Frozen guests are thawed first: that is the first step of
@@ -108,7 +132,7 @@ impl Executor {
             lanes.entry(vm_id).or_default().push(Incoming::Old(Box::new(event)));
         }
         for (vm, events) in lanes {
-            self.hand(vm, events);
+            self.shared.open(vm, events);
         }
         Ok(recovery.parked)
     }
@@ -120,14 +144,15 @@ impl Executor {
         let mut pulses = self.shared.pulses.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut hold = self.shared.parts.hold.clone();
         let mut server = self.shared.parts.server.clone();
+        self.shared.lanes.spawn(stock::run(Arc::clone(&self.shared)));
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(event) = admitted.recv() => {
                     accepted(&event);
-                    self.hand(event.vm(), vec![Incoming::New(event)]);
+                    self.shared.open(event.vm(), vec![Incoming::New(event)]);
                 }
-                happened = next(&mut events) => match happened {
+                happened = next_event(&mut events) => match happened {
                     Ok(DomainEvent::Changed(vm, _)) => self.shared.ring(vm),
                     Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => self.shared.ring_all(),
                     // The hypervisor has ended, so there is nothing more to come; sweeps look all the same.
@@ -142,8 +167,8 @@ impl Executor {
             }
         }
         self.shared.stop.cancel();
-        self.lanes.close();
-        self.lanes.wait().await;
+        self.shared.lanes.close();
+        self.shared.lanes.wait().await;
     }
 
     /// Through the loop of [`Self::run`] and back: what a beat proves. False: it has ended.
@@ -152,28 +177,10 @@ impl Executor {
         self.pulse.send(pulse).await.is_ok() && felt.await.is_ok()
     }
 
-    /// VMs with unfinished events.
+    /// VMs that have a lane: with unfinished events, or that the keeper looks at or is about to start.
     #[must_use]
     pub fn busy(&self) -> Vec<VmId> {
         self.shared.doors().keys().copied().collect()
-    }
-
-    fn hand(&self, vm: VmId, incoming: Vec<Incoming>) {
-        let mut doors = self.shared.doors();
-        let new = !doors.contains_key(&vm);
-        let door = doors.entry(vm).or_default();
-        door.waiting.extend(incoming);
-        door.bell.notify_one();
-        if new {
-            let lane = AssertUnwindSafe(Lane::new(vm, Arc::clone(&self.shared)).run()).catch_unwind();
-            let watched = async move {
-                if lane.await.is_err() {
-                    // A bug. The VM's events stay in the journal for the next start; no other lane is touched.
-                    tracing::error!("the VM's lane panicked, and goes on when the agent is started again");
-                }
-            };
-            self.lanes.spawn(watched.instrument(tracing::info_span!("lane", vm_id = %vm)));
-        }
     }
 }
 
@@ -190,7 +197,10 @@ fn accepted(proof: &Journaled) {
         seq = proof.origin().seq().map(|seq| seq.0), generation = proof.generation().0, "accepted");
 }
 
-async fn next(events: &mut Option<broadcast::Receiver<DomainEvent>>) -> Result<DomainEvent, RecvError> {
+/// The next thing that happened; never, once the hypervisor has ended.
+pub(super) async fn next_event(
+    events: &mut Option<broadcast::Receiver<DomainEvent>>,
+) -> Result<DomainEvent, RecvError> {
     match events {
         Some(events) => events.recv().await,
         None => std::future::pending().await,
@@ -198,6 +208,31 @@ async fn next(events: &mut Option<broadcast::Receiver<DomainEvent>>) -> Result<D
 }
 
 impl Shared {
+    /// Hands events to the VM's lane; with none, the keeper has a look at it there.
+    fn open(self: &Arc<Self>, vm: VmId, incoming: Vec<Incoming>) {
+        let mut doors = self.doors();
+        let new = !doors.contains_key(&vm);
+        let door = doors.entry(vm).or_default();
+        door.look |= incoming.is_empty();
+        door.waiting.extend(incoming);
+        door.bell.notify_one();
+        if new {
+            let lane = AssertUnwindSafe(Lane::new(vm, Arc::clone(self)).run()).catch_unwind();
+            let watched = async move {
+                if lane.await.is_err() {
+                    // A bug. The VM's events stay in the journal for the next start; no other lane is touched.
+                    tracing::error!("the VM's lane panicked, and goes on when the agent is started again");
+                }
+            };
+            self.lanes.spawn(watched.instrument(tracing::info_span!("lane", vm_id = %vm)));
+        }
+    }
+
+    /// Asks the keeper for a look at a VM, once no event is at work on it.
+    pub(super) fn look_at(self: &Arc<Self>, vm: VmId) {
+        self.open(vm, Vec::new());
+    }
+
     /// What came for a lane since it last looked.
     pub(super) fn take_in(&self, vm: VmId) -> Vec<Incoming> {
         self.doors().get_mut(&vm).map(|door| std::mem::take(&mut door.waiting)).unwrap_or_default()
@@ -206,7 +241,7 @@ impl Shared {
     /// Ends a lane that has nothing left, unless something came meanwhile.
     pub(super) fn close(&self, vm: VmId) -> bool {
         let mut doors = self.doors();
-        let idle = doors.get(&vm).is_none_or(|door| door.waiting.is_empty());
+        let idle = doors.get(&vm).is_none_or(|door| door.waiting.is_empty() && !door.look);
         if idle {
             doors.remove(&vm);
         }
@@ -233,6 +268,58 @@ impl Shared {
                 () = self.stop.cancelled() => {}
             }
         }
+    }
+
+    /// A look begins. False: nothing is to be judged yet.
+    pub(super) fn begins_a_look(&self, vm: VmId) -> bool {
+        if let Some(door) = self.doors().get_mut(&vm) {
+            door.look = false;
+        }
+        self.ears().stock_taken
+    }
+
+    /// Whether an event has come for the VM.
+    pub(super) fn is_called(&self, vm: VmId) -> bool {
+        self.doors().get(&vm).is_some_and(|door| !door.waiting.is_empty())
+    }
+
+    /// All domains were listed.
+    pub(super) fn stock_taken(&self) {
+        self.ears().stock_taken = true;
+    }
+
+    /// Keeps what was heard of a VM that is known, or has a lane. False: of another domain, or nothing is judged yet.
+    pub(super) fn hear(&self, vm: VmId, word: String, known: &BTreeSet<VmId>) -> bool {
+        if !known.contains(&vm) && !self.doors().contains_key(&vm) {
+            return false;
+        }
+        let now = self.now();
+        let mut ears = self.ears();
+        ears.heard.entry(vm).or_default().put(word, now);
+        ears.stock_taken
+    }
+
+    /// What was heard of a VM and is not noted yet.
+    pub(super) fn heard(&self, vm: VmId) -> Vec<String> {
+        self.ears().heard.get(&vm).map(Heard::words).unwrap_or_default()
+    }
+
+    /// So much of what was heard of a VM, the oldest, is noted.
+    pub(super) fn noted(&self, vm: VmId, count: usize) {
+        if let Some(heard) = self.ears().heard.get_mut(&vm) {
+            heard.noted(count);
+        }
+    }
+
+    /// An event of the VM has ended: what was heard of its own doings is not news.
+    pub(super) fn after_event(&self, vm: VmId) {
+        let now = self.now();
+        self.ears().heard.entry(vm).or_default().after_event(now);
+    }
+
+    /// Forgets what was heard of all other VMs.
+    pub(super) fn heed_only(&self, known: &BTreeSet<VmId>) {
+        self.ears().heard.retain(|vm, _| known.contains(vm));
     }
 
     /// Since the host booted.
@@ -279,6 +366,10 @@ impl Shared {
 
     fn bell(&self, vm: VmId) -> Arc<Notify> {
         self.doors().get(&vm).map(|door| Arc::clone(&door.bell)).unwrap_or_default()
+    }
+
+    fn ears(&self) -> MutexGuard<'_, Ears> {
+        self.ears.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn doors(&self) -> MutexGuard<'_, HashMap<VmId, Door>> {

@@ -4,7 +4,7 @@
 //!        ┌────────────────────────────── turn ◀──────────────────────────────┐
 //!        ▼                                                                   │
 //!   take in ─▶ later events act ─▶ observe ─▶ plan ─┬─▶ journal ─▶ apply ────┤
-//!   (nothing left: the lane ends)                   ├─▶ journal the undo ────┤
+//!   (nothing left: the keeper looks)                ├─▶ journal the undo ────┤
 //!                                                   ├─▶ journal the end ─────┤
 //!                                                   └─▶ sleep until woken ───┘
 //! ```
@@ -13,6 +13,7 @@
 //! next entry, or before the lane sleeps; it is never waited for on its own. A job is dropped when a cancel or a destroy
 //! comes, or the agent drains; a call is always waited for. Nothing is applied that the journal did not take first.
 
+mod keep;
 mod later;
 mod tell;
 mod work;
@@ -69,6 +70,8 @@ enum Turn {
     Again,
     /// Nothing can be done before something changes.
     Sleep { until: Option<Duration>, at_most: Duration },
+    /// Nothing is left to be done.
+    Rest,
     /// The journal is closed, or refused an entry: what is left is for the next start.
     Stop,
 }
@@ -83,10 +86,19 @@ impl Lane {
         let mut seen = Observed::nothing();
         loop {
             self.take_in();
-            if self.shared.stop.is_cancelled() || self.works.is_empty() && self.shared.close(self.vm) {
+            if self.shared.stop.is_cancelled() {
                 return;
             }
-            match self.turn(&mut seen).await {
+            let turn = if self.works.is_empty() {
+                // What an event saw says nothing to the next one.
+                seen = Observed::nothing();
+                self.keep().await
+            } else {
+                Some(self.turn(&mut seen).await)
+            };
+            match turn.unwrap_or(Turn::Rest) {
+                Turn::Rest if self.shared.close(self.vm) => return,
+                Turn::Rest => {}
                 Turn::Again => {}
                 Turn::Stop => return,
                 Turn::Sleep { until, at_most } => {
@@ -272,6 +284,7 @@ impl Lane {
         work.end();
         span_of(work).in_scope(|| ended(&outcome));
         self.shared.parts.board.clear(work.id());
+        self.shared.after_event(self.vm);
         self.ended.push((work.id(), outcome));
         Ok(())
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use dewpoint_proto::names::InterfaceName;
 
+use super::keep::Bounds;
+
 /// The bounds that plans and lanes keep to.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -25,6 +27,8 @@ pub struct Settings {
     pub sweep: Duration,
     /// How often the progress of a job is looked at and published.
     pub progress: Duration,
+    /// Of the keeper.
+    pub keep: Bounds,
     /// The bridge of a network interface that names none.
     pub default_bridge: InterfaceName,
 }
@@ -43,6 +47,7 @@ impl Settings {
             builds: 10,
             sweep: Duration::from_secs(5),
             progress: Duration::from_secs(1),
+            keep: Bounds::default(),
             default_bridge,
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dewpoint_proto::event::KindName;
-use dewpoint_proto::ids::{EventId, ReportSeq, RunId, Term, VmId};
+use dewpoint_proto::ids::{EventId, ReportSeq, Term, VmId};
 use dewpoint_proto::outcome::Outcome;
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::vm_state::VmState;
@@ -17,7 +17,7 @@ use super::query::{self, Standing};
 use super::rows::{Change, ReportRow, Session};
 use super::stage::Stage;
 use super::thread::Tx;
-use super::{Settings, schema};
+use super::{Settings, kept, schema};
 use crate::hypervisor::Wanted;
 
 /// Writes entries of one event, in order.
@@ -163,7 +163,7 @@ fn bury(tx: &Tx<'_>, vm: VmId) -> Result<(), JournalError> {
              WHERE vm_id = ?1",
         )?
         .execute([vm.to_string()])?;
-    Ok(())
+    kept::forget(tx.db, vm)
 }
 
 fn wanted_name(wanted: Wanted) -> &'static str {
@@ -171,14 +171,6 @@ fn wanted_name(wanted: Wanted) -> &'static str {
         Wanted::On => "on",
         Wanted::Off => "off",
     }
-}
-
-/// A run that no event caused.
-pub(super) fn note_run(tx: &Tx<'_>, vm: VmId, run: RunId) -> Result<(), JournalError> {
-    tx.db
-        .prepare_cached("UPDATE vms SET run = ?2 WHERE vm_id = ?1 AND presence <> 'gone'")?
-        .execute(params![vm.to_string(), run.to_string()])?;
-    Ok(())
 }
 
 /// What a Welcome said, unless its coordinator has lost its claim.

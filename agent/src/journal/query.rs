@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::admission::{Origin, Presence};
 use super::columns::{count, digest, int, maybe_count, maybe_json, maybe_parsed, moment, parsed, wrong};
 use super::error::JournalError;
+use super::kept::Kept;
 use super::moment::{Deadline, Moment};
 use super::rows::{
     EntryRow, EventFilter, EventRow, Page, Parked, Recovery, ReportRow, Session, Tail, Unfinished, VmRow,
@@ -92,7 +93,10 @@ fn wanted(row: &Row<'_>, at: usize) -> rusqlite::Result<Wanted> {
     }
 }
 
-const VM: &str = "SELECT vm_id, name, generation, presence, wanted, disk, seed, run, spec FROM vms";
+const VM: &str =
+    "SELECT vms.vm_id, name, generation, presence, wanted, disk, seed, run, spec, keeping.version,
+    keeping.json, EXISTS (SELECT 1 FROM events e WHERE e.vm_id = vms.vm_id AND e.finished_at IS NULL)
+    FROM vms LEFT JOIN keeping ON keeping.vm_id = vms.vm_id";
 
 fn vm_row(row: &Row<'_>) -> rusqlite::Result<VmRow> {
     let spec: Option<Vec<u8>> = row.get(8)?;
@@ -106,7 +110,15 @@ fn vm_row(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         seed: maybe_parsed(row, 6)?,
         run: maybe_parsed(row, 7)?,
         spec: spec.map(|bytes| vm_spec(&bytes)).transpose().map_err(|cause| wrong(8, cause))?,
+        kept: kept_of(row, 9)?,
+        unfinished: row.get(11)?,
     })
+}
+
+fn kept_of(row: &Row<'_>, at: usize) -> rusqlite::Result<Kept> {
+    let stored: (Option<u32>, Option<String>) = (row.get(at)?, row.get(at + 1)?);
+    let (Some(version), Some(json)) = stored else { return Ok(Kept::default()) };
+    Kept::from_stored(version, &json).map_err(|cause| wrong(at, cause))
 }
 
 fn vm_spec(bytes: &[u8]) -> Result<VmSpec, Cause> {
@@ -118,14 +130,15 @@ fn vm_spec(bytes: &[u8]) -> Result<VmSpec, Cause> {
 /// One VM.
 pub(super) fn vm(db: &Connection, vm: VmId) -> Result<Option<VmRow>, JournalError> {
     Ok(db
-        .prepare_cached(&format!("{VM} WHERE vm_id = ?1"))?
+        .prepare_cached(&format!("{VM} WHERE vms.vm_id = ?1"))?
         .query_row([vm.to_string()], vm_row)
         .optional()?)
 }
 
 /// Every VM that is there or being built.
 pub(super) fn vms(db: &Connection) -> Result<Vec<VmRow>, JournalError> {
-    let mut statement = db.prepare_cached(&format!("{VM} WHERE presence <> 'gone' ORDER BY name, vm_id"))?;
+    let mut statement =
+        db.prepare_cached(&format!("{VM} WHERE presence <> 'gone' ORDER BY name, vms.vm_id"))?;
     let rows = statement.query_map([], vm_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

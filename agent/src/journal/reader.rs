@@ -23,6 +23,7 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let db = connect(path).map_err(|source| OpenError::of(path, source))?;
         schema::check_newer(&db, path)?;
+        schema::fill_in(&db).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
         Ok(Self { db })
     }
 

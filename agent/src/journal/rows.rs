@@ -12,6 +12,7 @@ use prost::bytes::Bytes;
 
 use super::admission::{Journaled, Origin, Presence};
 use super::entry::Entry;
+use super::kept::Kept;
 use super::moment::{ClockOffset, Moment};
 use super::stage::Stage;
 use crate::hypervisor::Wanted;
@@ -79,6 +80,10 @@ pub struct VmRow {
     pub run: Option<RunId>,
     /// What it was built as; none once gone.
     pub spec: Option<VmSpec>,
+    /// What happened to it without an event.
+    pub kept: Kept,
+    /// It has an unfinished event, known to this version or not.
+    pub unfinished: bool,
 }
 
 /// An event, as the journal keeps it.

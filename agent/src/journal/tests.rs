@@ -272,5 +272,6 @@ mod clocks;
 mod crash;
 mod damage;
 mod disk;
+mod kept;
 mod retention;
 mod unusable;

@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::dial::Dial;
 use super::{Link, LinkState, Parts, Timing, backoff};
 use crate::config::Manner;
+use crate::execute::keep::board::Board;
 use crate::identity::Home;
 use crate::journal::fixture::{Folder, body, id};
 use crate::journal::{Journal, Journaled};
@@ -313,6 +314,7 @@ impl Host {
             manner,
             inventory: inventory.clone(),
             board: board.clone(),
+            keeping: Board::default(),
             timing: quick(),
             home: Home { data_dir: folder.path().to_owned(), product_uuid: Some("this-machine".into()) },
         };

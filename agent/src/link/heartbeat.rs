@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dewpoint_proto::cause::{Cause, Reason};
-use dewpoint_proto::ids::{EventId, VmId};
+use dewpoint_proto::ids::{EventId, Generation, VmId};
 use dewpoint_proto::limits;
 use dewpoint_proto::vm_state::VmState;
 use dewpoint_proto::wire::agent as wire;
@@ -142,9 +142,15 @@ impl Session<'_> {
             changed: changed.into_iter().map(report::state_to_wire).collect(),
             running_event_ids,
             observe_only: self.link.parts.manner == Manner::Observes,
-            held: Vec::new(),
+            held: self.asks_for(),
         };
         self.say(from_agent::Message::Heartbeat(heartbeat)).await
+    }
+
+    /// Movable VMs that wait for the coordinator's word: asked for with every heartbeat until it is given.
+    fn asks_for(&self) -> Vec<wire::Held> {
+        let asking = self.link.parts.keeping.asking().into_iter();
+        asking.map(|(vm, Generation(generation))| wire::Held { vm_id: vm.to_string(), generation }).collect()
     }
 
     /// What changed since it was told; the first time, and when that is much, everything as an inventory instead.

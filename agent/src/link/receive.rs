@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::pending::Put;
 use super::session::{End, Session, Standing};
+use crate::execute::keep::decide::Word;
 use crate::journal::admission::Unreadable;
 use crate::journal::{Admission, Delivery, JournalError, Journaled, Origin, Payload};
 
@@ -30,8 +31,10 @@ impl Session<'_> {
             Some(to_agent::Message::Welcome(_) | to_agent::Message::Diverged(_)) => {
                 Err(Cause::new(Reason::Invalid, "the coordinator answered Hello twice").into())
             }
-            // Nothing is asked for yet.
-            Some(to_agent::Message::Confirm(_)) => Ok(()),
+            Some(to_agent::Message::Confirm(confirm)) => {
+                self.confirmed(confirm);
+                Ok(())
+            }
             // A newer coordinator may say more than we know.
             None => Ok(()),
         }
@@ -149,6 +152,22 @@ impl Session<'_> {
             tracing::warn!(%error, "the hold could not be journaled; it counts until the agent stops");
         }
         Ok(())
+    }
+
+    /// The word on movable VMs goes to whoever waits for it. From a coordinator that does not know this host's log it
+    /// is none.
+    fn confirmed(&self, confirm: wire::Confirm) {
+        if self.standing == Standing::Diverged {
+            return;
+        }
+        for told in confirm.vms {
+            let Ok(vm) = told.vm_id.parse() else { continue };
+            let word = match told.refused {
+                Some(cause) => Word::Refused(cause.into()),
+                None => Word::Confirmed(Generation(told.generation)),
+            };
+            self.link.parts.keeping.given(vm, word);
+        }
     }
 
     /// With the journal's deadline.

@@ -2,6 +2,7 @@
 //! in-memory host and a real journal.
 
 mod cut;
+mod keep;
 mod later;
 mod random;
 mod rig;

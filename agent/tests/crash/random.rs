@@ -119,7 +119,7 @@ impl Run {
         let Admission::New(event) = self.rig.offer(vm, kind.clone()) else {
             let refused = matches!(kind, Kind::Create(_)) == self.models.contains_key(&vm);
             assert!(refused, "intake refuses what the VM's presence forbids, and nothing else: {kind:?}");
-            self.rig.world.fuse().mend();
+            self.mend();
             return;
         };
         if turn.twice {
@@ -184,8 +184,16 @@ impl Run {
             self.rig.kill();
             self.rig.start();
         }
-        self.rig.world.fuse().mend();
+        self.mend();
         later
+    }
+
+    /// A fuse that the event did not reach may have burnt under the keeper, which looks once the event has ended.
+    fn mend(&mut self) {
+        if self.rig.world.fuse().mend() {
+            self.rig.kill();
+            self.rig.start();
+        }
     }
 
     fn kind(&self, turn: &Turn) -> Kind {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use dewpoint_agent::clock::SystemClock;
 use dewpoint_agent::execute::apply::Effects;
 use dewpoint_agent::execute::executor::{Executor, Parts};
+use dewpoint_agent::execute::keep;
+use dewpoint_agent::execute::keep::board::Board;
 use dewpoint_agent::execute::plan::Server;
 use dewpoint_agent::execute::settings::Settings;
 use dewpoint_agent::hypervisor::fake::FakeHypervisor;
@@ -40,6 +42,8 @@ pub(crate) struct Rig {
     server: watch::Sender<Server>,
     pub(crate) hold: watch::Sender<bool>,
     pub(crate) board: ProgressBoard,
+    pub(crate) keeping: Board,
+    boot: u128,
     last_seq: Seq,
     generation: Generation,
     last: Option<Delivery>,
@@ -56,6 +60,11 @@ struct Agent {
 }
 
 impl Rig {
+    /// Restarts by policy before a VM is left off.
+    pub(crate) const RESTARTS: u32 = 4;
+    /// VMs that are started at once.
+    pub(crate) const STARTS: usize = 2;
+
     /// A host with an image on its server, and an agent.
     pub(crate) fn new() -> Self {
         // Shown when a test fails; whoever came first has set it up.
@@ -74,6 +83,8 @@ impl Rig {
             server: watch::Sender::new(Server::At(ImageServer("http://images".to_owned()))),
             hold: watch::Sender::new(false),
             board: ProgressBoard::default(),
+            keeping: Board::default(),
+            boot: 7,
             last_seq: Seq(0),
             generation: Generation(0),
             last: None,
@@ -112,6 +123,7 @@ impl Rig {
         };
         notes.started(Millis::now(), "0.1.0");
         let fake = Arc::new(FakeHypervisor::new(self.world.clone()));
+        self.keeping = Board::default();
         let effects = Effects {
             hypervisor: Arc::new(Recorded::new(fake, notes)),
             storage: Arc::new(FakeStorage::new(self.world.clone())),
@@ -124,6 +136,7 @@ impl Rig {
             server: self.server.subscribe(),
             hold: self.hold.subscribe(),
             board: self.board.clone(),
+            keeping: self.keeping.clone(),
         });
         let (admitted, receiver) = mpsc::channel(8);
         let stop = CancellationToken::new();
@@ -141,6 +154,23 @@ impl Rig {
             runtime.shutdown_timeout(PATIENCE);
         }
         self.world.fuse().mend();
+    }
+
+    /// The host loses its power: the agent, every VM and the anti-spoofing rules are gone, and it boots.
+    pub(crate) fn goes_down(&mut self) {
+        self.kill();
+        self.boot += 1;
+        self.world.change(|state| {
+            let vms: Vec<_> = state.domains.keys().copied().collect();
+            vms.into_iter().for_each(|vm| state.power_off(vm, "shutoff/unknown"));
+            state.rules.clear();
+        });
+    }
+
+    /// The same, and the agent is started.
+    pub(crate) fn boot(&mut self) {
+        self.goes_down();
+        self.start();
     }
 
     /// Asks the agent to finish the step in hand and stop.
@@ -217,7 +247,7 @@ impl Rig {
 
     fn wait(&self, event: EventId, may_burn: bool) -> Option<Outcome> {
         let agent = self.agent.as_ref().expect("the agent lives");
-        let journal = agent.journal.clone();
+        let journal = &agent.journal;
         let fuse = self.world.fuse().clone();
         let ended = async {
             let mut changes = journal.changes();
@@ -235,7 +265,11 @@ impl Rig {
                 tokio::select! {
                     biased;
                     outcome = ended => outcome,
-                    () = fuse.burning(), if may_burn => None,
+                    // Under the keeper, perhaps, once the event had ended.
+                    () = fuse.burning(), if may_burn => {
+                        let row = journal.event(event).await.expect("the journal is read");
+                        row.and_then(|(row, _)| row.outcome)
+                    }
                 }
             })
             .await
@@ -273,6 +307,66 @@ impl Rig {
         waited.unwrap_or_else(|_| panic!("never so: {:#?}", self.world.state()));
     }
 
+    /// Waits until the host is as the predicate says, or the agent is cut off.
+    pub(crate) fn until_or_cut(&self, wanted: impl Fn(&World) -> bool) {
+        let fuse = self.world.fuse().clone();
+        let cut = std::cell::Cell::new(false);
+        let agent = self.agent.as_ref().expect("the agent lives");
+        agent.runtime.block_on(async {
+            tokio::select! {
+                () = fuse.burning() => cut.set(true),
+                () = self.look_until(|| wanted(&self.world)) => {}
+            }
+        });
+    }
+
+    /// Waits until the journal keeps of a VM what the predicate looks for.
+    pub(crate) fn until_kept(&self, vm: VmId, wanted: impl Fn(&journal::kept::Kept) -> bool) {
+        self.look_at(|| self.row(vm).is_some_and(|row| wanted(&row.kept)), vm);
+    }
+
+    /// Waits until people read of a VM what the predicate looks for.
+    pub(crate) fn until_left(&self, vm: VmId, wanted: impl Fn(&str) -> bool) {
+        let life = || self.row(vm).map(|row| self.keeping.life(&row));
+        self.look_at(|| life().is_some_and(|life| wanted(&life.keeping)), vm);
+    }
+
+    /// Waits until people read that somebody changed a VM.
+    pub(crate) fn until_attention(&self, vm: VmId, says: &str) {
+        let life = || self.row(vm).map(|row| self.keeping.life(&row));
+        let named = || life().and_then(|life| life.attention).is_some_and(|cause| cause.text.contains(says));
+        self.look_at(named, vm);
+    }
+
+    /// Waits until so many VMs wait for what the predicate looks for.
+    pub(crate) fn until_waiting(&self, count: usize, wanted: impl Fn(&str) -> bool) {
+        let vms: Vec<_> = self.world.state().domains.into_keys().collect();
+        let lives = || vms.iter().filter_map(|vm| self.row(*vm)).map(|row| self.keeping.life(&row));
+        let waiting = || lives().filter(|life| wanted(&life.keeping)).count() == count;
+        self.look_at(waiting, vms[0]);
+    }
+
+    fn look_at(&self, wanted: impl Fn() -> bool, vm: VmId) {
+        let since = std::time::Instant::now();
+        while !wanted() {
+            let life = self.row(vm).map(|row| self.keeping.life(&row));
+            assert!(since.elapsed() < PATIENCE, "never so: {life:?} {:#?}", self.world.state());
+            let agent = self.agent.as_ref().expect("the agent lives");
+            agent.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        }
+    }
+
+    async fn look_until(&self, wanted: impl Fn() -> bool) {
+        let mut look = tokio::time::interval(Duration::from_millis(1));
+        let seen = async {
+            while !wanted() {
+                look.tick().await;
+            }
+        };
+        let seen = tokio::time::timeout(PATIENCE, seen).await;
+        seen.unwrap_or_else(|_| panic!("never so: {:#?}", self.world.state()));
+    }
+
     /// How many reports of an event there are.
     pub(crate) fn reports(&self, event: EventId) -> usize {
         let agent = self.agent.as_ref().expect("the agent lives");
@@ -299,7 +393,7 @@ impl Rig {
     }
 
     fn open(&self) -> Journal {
-        let boot = BootId(Uuid::from_u128(7));
+        let boot = BootId(Uuid::from_u128(self.boot));
         let settings = journal::Settings::new(Arc::new(SystemClock), boot, judge);
         Journal::open(&self.dir.path().join("agent.db"), settings).expect("the journal opens")
     }
@@ -323,6 +417,15 @@ fn quick() -> Settings {
         builds: 2,
         sweep: Duration::from_millis(10),
         progress: Duration::from_millis(2),
+        keep: keep::Bounds {
+            limit: Rig::RESTARTS,
+            backoff_first: Duration::from_millis(1),
+            backoff_most: Duration::from_millis(4),
+            starts: Rig::STARTS,
+            stock: Duration::from_millis(20),
+            settle: Duration::from_millis(1),
+            ..keep::Bounds::default()
+        },
         ..Settings::with_bridge("dewpoint0".parse().expect("a name"))
     }
 }
@@ -341,6 +444,13 @@ fn alone() -> Runtime {
 /// An image on the server.
 pub(crate) fn image(n: u8) -> ImageRef {
     ImageRef { ..image_of(Content::Image(ImageDigest([n; 32]))) }
+}
+
+/// A create of a VM that is on.
+pub(crate) fn create_kept(restart: Restart, placement: Placement) -> Kind {
+    let Kind::Create(mut create) = create(InitialPower::On) else { unreachable!("a create") };
+    create.spec = VmSpec { restart, placement, ..create.spec };
+    Kind::Create(create)
 }
 
 /// A create.

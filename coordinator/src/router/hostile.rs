@@ -28,6 +28,16 @@ fn vm_state() -> impl Strategy<Value = event::VmState> {
     (id(), ".{0,80}", number(), any::<i32>(), id(), id(), any::<bool>(), number()).prop_map(
         |(vm_id, name, generation, power, run, disk, gone, as_of_report_seq)| event::VmState {
             power_detail: name.clone(),
+            incident: Some(event::Incident {
+                kind: power.wrapping_mul(7),
+                at_ms: generation.cast_signed(),
+                detail: name.clone(),
+                run: vm_id.clone(),
+            }),
+            keeping: name.clone(),
+            restarts: u32::MAX,
+            restart_at_ms: as_of_report_seq.cast_signed(),
+            attention: Some(event::Cause { reason: name.clone(), text: name.clone(), ..Default::default() }),
             vm_id,
             name,
             generation,
@@ -99,6 +109,10 @@ fn heartbeat() -> impl Strategy<Value = wire::Heartbeat> {
             window,
             capacity,
             changed,
+            held: vec![wire::Held {
+                vm_id: running_event_ids.first().cloned().unwrap_or_default(),
+                generation: count,
+            }],
             running_event_ids,
             observe_only: window % 2 == 1,
             ..wire::Heartbeat::default()

@@ -15,9 +15,9 @@ use futures::FutureExt;
 use tokio::time::timeout;
 use tonic::Streaming;
 
-use super::Shared;
 use super::deliver::was_sent;
 use super::session::{End, Log, Session};
+use super::{Shared, confirm};
 use crate::events::HostHeartbeat;
 use crate::store::{Account, HostReport, ImageSelector};
 
@@ -177,15 +177,20 @@ async fn drop_without_file(shared: &Shared, digest: ImageDigest) -> Result<(), E
     Ok(())
 }
 
-async fn take_heartbeat(shared: &Shared, session: &Session, heartbeat: wire::Heartbeat) -> Result<(), End> {
-    let window = heartbeat.window;
+async fn take_heartbeat(
+    shared: &Shared,
+    session: &Session,
+    mut heartbeat: wire::Heartbeat,
+) -> Result<(), End> {
+    let (window, held) = (heartbeat.window, std::mem::take(&mut heartbeat.held));
     session.taken.send_if_modified(|taken| std::mem::replace(&mut taken.limit, window) != window);
     let told = match HostHeartbeat::try_from(heartbeat) {
         Ok(told) => told,
         Err(cause) => return passed_over("a heartbeat", &cause),
     };
     // States are told once, when they change: the next session's inventory brings what could not be stored.
-    Ok(shared.events.heartbeat(session.host, session.term, told).await?)
+    shared.events.heartbeat(session.host, session.term, told).await?;
+    confirm::answer(shared, session, held).await
 }
 
 async fn take_inventory(shared: &Shared, session: &Session, chunk: wire::InventoryChunk) -> Result<(), End> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::{Cidr, DiskMode, ImageRef, Nic, Placement, Restart, VmSpec, at_most, in_range};
+use super::{Cidr, DiskMode, ImageRef, Nic, Placement, VmSpec, at_most, in_range};
 use crate::cause::{Cause, Reason, shortened};
 use crate::limits;
 use crate::wire::event as wire;
@@ -61,26 +61,6 @@ impl From<VmSpec> for wire::VmSpec {
             labels: spec.labels.into_iter().collect(),
             placement: placement.into(),
             restart: wire::Restart::from(spec.restart).into(),
-        }
-    }
-}
-
-impl From<wire::Restart> for Restart {
-    fn from(policy: wire::Restart) -> Self {
-        match policy {
-            wire::Restart::OnCrash => Self::OnCrash,
-            wire::Restart::Never => Self::Never,
-            wire::Restart::Always => Self::Always,
-        }
-    }
-}
-
-impl From<Restart> for wire::Restart {
-    fn from(policy: Restart) -> Self {
-        match policy {
-            Restart::OnCrash => Self::OnCrash,
-            Restart::Never => Self::Never,
-            Restart::Always => Self::Always,
         }
     }
 }

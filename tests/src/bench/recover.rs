@@ -8,6 +8,7 @@ use std::time::Instant;
 use dewpoint_agent::clock::SystemClock;
 use dewpoint_agent::execute::apply::Effects;
 use dewpoint_agent::execute::executor::{Executor, Parts};
+use dewpoint_agent::execute::keep::board::Board;
 use dewpoint_agent::execute::plan::Server;
 use dewpoint_agent::execute::settings::Settings;
 use dewpoint_agent::execute::step::Step;
@@ -117,7 +118,8 @@ async fn started(path: &Path) -> f64 {
     };
     let settings = Settings::with_bridge("br0".parse().unwrap_or_else(|cause| panic!("{cause:?}")));
     let board = ProgressBoard::default();
-    let executor = Executor::new(Parts { journal, effects, settings, server, hold, board });
+    let executor =
+        Executor::new(Parts { journal, effects, settings, server, hold, board, keeping: Board::default() });
     let parked = executor.recover().await.unwrap_or_else(|error| panic!("{error}"));
     let took = ms(began.elapsed());
     assert!(parked.is_empty(), "{parked:?}");
@@ -169,5 +171,6 @@ fn spec() -> VmSpec {
         user_data: b"#cloud-config\n".to_vec(),
         labels: std::collections::BTreeMap::new(),
         placement: Placement::Bound,
+        restart: Default::default(),
     }
 }

@@ -136,6 +136,7 @@ fn domain(power: Power) -> Domain {
         live: if power == Power::Off { Seen::Absent } else { Seen::There(mark(OLD)) },
         backup: BackupJob::None,
         control: Control::Idle,
+        claims: None,
     }
 }
 

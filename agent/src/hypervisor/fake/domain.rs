@@ -7,7 +7,9 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::vm_state::Power;
 
 use super::world::{Content, Guest, State};
-use crate::hypervisor::{BackupJob, Call, Control, Domain, DomainEvent, DomainSpec, Domains, Mark, Seen};
+use crate::hypervisor::{
+    BackupJob, Call, Control, Domain, DomainEvent, DomainSpec, Domains, Mark, Seen, domain_name,
+};
 
 /// One fake domain.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct FakeDomain {
     pub late: Option<(Call, u32)>,
     /// A guest that goes down after so many looks.
     pub going: Option<u32>,
+    /// The name that somebody gave it; none: its own.
+    pub renamed: Option<String>,
 }
 
 impl FakeDomain {
@@ -47,6 +51,7 @@ impl FakeDomain {
             frozen: false,
             late: None,
             going: None,
+            renamed: None,
         }
     }
 
@@ -63,17 +68,27 @@ impl FakeDomain {
     }
 
     fn seen(&self, vm: VmId) -> Domain {
-        let mark = self.spec.as_ref().map_or(Seen::Absent, |spec| Seen::There(spec.mark.clone()));
+        let found = self.spec.as_ref().map(|spec| &spec.mark);
+        let mark = match found {
+            Some(mark) if mark.vm == vm => Seen::There(mark.clone()),
+            Some(mark) => Seen::Unknown(format!("bears the mark of VM {}", mark.vm)),
+            None => Seen::Absent,
+        };
+        let own = |spec: &DomainSpec| domain_name(&spec.name, vm);
         let busy = |(call, _): &(Call, u32)| Control::Busy(format!("{} is at work", call.name()));
         Domain {
             vm,
-            name: self.spec.as_ref().map_or_else(|| "foreign".to_owned(), |spec| spec.name.clone()),
+            name: self
+                .renamed
+                .clone()
+                .unwrap_or_else(|| self.spec.as_ref().map_or_else(|| "foreign".to_owned(), own)),
             power: self.power,
             detail: self.detail.clone(),
             mark,
             live: self.live.clone().map_or(Seen::Absent, Seen::There),
             backup: self.backup.as_ref().map_or(BackupJob::None, |(_, job)| job.clone()),
             control: self.late.as_ref().map_or(Control::Idle, busy),
+            claims: found.map(|mark| mark.vm).filter(|of| *of != vm),
         }
     }
 }
@@ -145,6 +160,11 @@ impl State {
         };
         self.told.push(DomainEvent::Changed(vm, call.name().to_owned()));
         done
+    }
+
+    /// libvirt says something of a domain.
+    pub fn tell(&mut self, vm: VmId, word: &str) {
+        self.told.push(DomainEvent::Changed(vm, word.to_owned()));
     }
 
     /// The plug is pulled, or the guest went down: libvirt deletes the target of a backup that was at work.

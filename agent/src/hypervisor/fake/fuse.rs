@@ -40,10 +40,11 @@ impl Fuse {
         self.burnt.send_replace(false);
     }
 
-    /// Burns at no point, and lets a new agent act.
-    pub fn mend(&self) {
-        *self.state() = State::default();
+    /// Burns at no point, and lets a new agent act. Whether it had burnt.
+    pub fn mend(&self) -> bool {
+        let before = std::mem::take(&mut *self.state());
         self.burnt.send_replace(false);
+        before.burnt
     }
 
     /// Returns once it has burnt.

@@ -9,7 +9,7 @@ use virt_sys as sys;
 use super::link::Session;
 use super::trouble::{Trouble, code, is_no_domain};
 use super::{Settings, backup, ffi, mark, observe, xml};
-use crate::hypervisor::{Call, Consistency, DomainSpec, Mark, Seen};
+use crate::hypervisor::{Call, Consistency, DomainSpec, Mark, Seen, domain_name};
 
 type Done = Result<(), Trouble>;
 
@@ -73,7 +73,7 @@ fn define(connect: &Connect, xml: &str, spec: &DomainSpec) -> Done {
         Ok(_) => Ok(()),
         // Also the code of other failures: whether the name is taken is seen by looking.
         Err(error) if code(&error) == sys::VIR_ERR_OPERATION_FAILED => {
-            let name = xml::domain_name(&spec.name, spec.mark.vm);
+            let name = domain_name(&spec.name, spec.mark.vm);
             match connect.lookup_domain_by_name(&name) {
                 Ok(other) if other.uuid()? != spec.mark.vm.0 => Err(name_taken(&name, &other)?.into()),
                 _ => Err(error.into()),

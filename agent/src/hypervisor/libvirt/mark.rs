@@ -45,13 +45,29 @@ pub(super) fn to_xml(mark: &Mark) -> String {
     format!("<mark{attributes}/>")
 }
 
-/// The mark of `vm` from what `virDomainGetMetadata` gave; else what is wrong with it.
-pub(super) fn from_xml(vm: VmId, xml: &str) -> Result<Mark, String> {
-    let mark = parsed(xml)?;
-    if mark.vm != vm {
-        return Err(format!("bears the mark of VM {}", mark.vm));
+/// Why a mark is not the domain's own.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Strange {
+    /// It is not one that this agent reads, and why.
+    Unreadable(String),
+    /// It is a copy of another VM's.
+    Of(VmId),
+}
+
+impl Strange {
+    /// For people.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Unreadable(why) => why.clone(),
+            Self::Of(vm) => format!("bears the mark of VM {vm}"),
+        }
     }
-    Ok(mark)
+}
+
+/// The mark of `vm` from what `virDomainGetMetadata` gave; else what is wrong with it.
+pub(super) fn from_xml(vm: VmId, xml: &str) -> Result<Mark, Strange> {
+    let mark = parsed(xml).map_err(Strange::Unreadable)?;
+    if mark.vm == vm { Ok(mark) } else { Err(Strange::Of(mark.vm)) }
 }
 
 fn parsed(xml: &str) -> Result<Mark, String> {

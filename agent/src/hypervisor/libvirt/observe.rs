@@ -7,6 +7,7 @@ use virt::domain::Domain as Handle;
 use virt::error::Error;
 use virt_sys as sys;
 
+use super::mark::Strange;
 use super::trouble::{code, is_no_domain, is_wrong_state};
 use super::{ffi, mark};
 use crate::hypervisor::{BackupJob, Control, Domain, Domains, Mark, Seen};
@@ -48,11 +49,11 @@ pub(super) fn all(connect: &Connect) -> Result<Domains, Error> {
 /// The mark that makes a domain ours: the persistent one, or the one that it runs with.
 pub(super) fn any_mark(handle: &Handle, vm: VmId) -> Result<Seen<Mark>, Error> {
     match config_mark(handle, vm)? {
-        Seen::Absent => match mark_of(handle, vm, sys::VIR_DOMAIN_AFFECT_LIVE) {
+        Found { mark: Seen::Absent, .. } => match mark_of(handle, vm, sys::VIR_DOMAIN_AFFECT_LIVE) {
             Err(error) if is_wrong_state(&error) => Ok(Seen::Absent),
-            other => other,
+            other => other.map(|found| found.mark),
         },
-        found => Ok(found),
+        found => Ok(found.mark),
     }
 }
 
@@ -127,18 +128,22 @@ fn whole(handle: &Handle) -> Result<Seen<Domain>, Error> {
 fn once(handle: &Handle) -> Result<Domain, Error> {
     let vm = VmId(handle.uuid()?);
     let (power, detail) = power(handle)?;
+    let Found { mark, claims } = config_mark(handle, vm)?;
     let mut domain = Domain {
         vm,
         name: handle.name()?,
         power,
         detail,
-        mark: config_mark(handle, vm)?,
+        mark,
         live: Seen::Absent,
         backup: BackupJob::None,
         control: Control::Idle,
+        claims,
     };
     if domain.is_on() {
-        domain.live = mark_of(handle, vm, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+        let live = mark_of(handle, vm, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+        domain.live = live.mark;
+        domain.claims = domain.claims.or(live.claims);
         domain.control = control(handle)?;
     }
     let ours = domain.mark != Seen::Absent || domain.live != Seen::Absent;
@@ -159,22 +164,41 @@ fn unknown(vm: VmId, name: String, why: String) -> Domain {
         live: Seen::Unknown(why.clone()),
         backup: BackupJob::None,
         control: Control::Busy(why),
+        claims: None,
+    }
+}
+
+/// A mark, and the VM whose it is when it is another's.
+struct Found {
+    mark: Seen<Mark>,
+    claims: Option<VmId>,
+}
+
+impl Found {
+    fn nothing() -> Self {
+        Self { mark: Seen::Absent, claims: None }
     }
 }
 
 /// The mark in the persistent configuration; a transient domain has none.
-fn config_mark(handle: &Handle, vm: VmId) -> Result<Seen<Mark>, Error> {
+fn config_mark(handle: &Handle, vm: VmId) -> Result<Found, Error> {
     match mark_of(handle, vm, sys::VIR_DOMAIN_AFFECT_CONFIG) {
-        Err(error) if is_wrong_state(&error) && !handle.is_persistent()? => Ok(Seen::Absent),
+        Err(error) if is_wrong_state(&error) && !handle.is_persistent()? => Ok(Found::nothing()),
         other => other,
     }
 }
 
-fn mark_of(handle: &Handle, vm: VmId, copy: u32) -> Result<Seen<Mark>, Error> {
+fn mark_of(handle: &Handle, vm: VmId, copy: u32) -> Result<Found, Error> {
     let element = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
     match handle.metadata(element, Some(mark::NAMESPACE), copy) {
-        Ok(xml) => Ok(mark::from_xml(vm, &xml).map_or_else(Seen::Unknown, Seen::There)),
-        Err(error) if code(&error) == sys::VIR_ERR_NO_DOMAIN_METADATA => Ok(Seen::Absent),
+        Ok(xml) => Ok(match mark::from_xml(vm, &xml) {
+            Ok(mark) => Found { mark: Seen::There(mark), claims: None },
+            Err(strange) => Found {
+                mark: Seen::Unknown(strange.words()),
+                claims: if let Strange::Of(other) = strange { Some(other) } else { None },
+            },
+        }),
+        Err(error) if code(&error) == sys::VIR_ERR_NO_DOMAIN_METADATA => Ok(Found::nothing()),
         Err(error) => Err(error),
     }
 }

@@ -4,6 +4,7 @@ mod backup;
 mod daemon;
 mod foreign;
 mod host;
+mod incidents;
 mod lifecycle;
 mod stuck;
 mod workers;

@@ -7,12 +7,11 @@ use std::io;
 use std::path::Path;
 
 use dewpoint_proto::cause::{Cause, Reason, shortened};
-use dewpoint_proto::ids::VmId;
 use quick_xml::Writer;
 use quick_xml::events::BytesText;
 
 use super::{Cpu, Settings, mark};
-use crate::hypervisor::{BackingFile, DiskFormat, DomainNic, DomainSpec};
+use crate::hypervisor::{BackingFile, DiskFormat, DomainNic, DomainSpec, domain_name};
 
 type Xml = Writer<Vec<u8>>;
 type Written = io::Result<()>;
@@ -28,12 +27,6 @@ pub(super) enum Owner {
     Kept,
     /// This libvirt changes none, and refuses to be told so.
     NotOurs,
-}
-
-/// The domain's name: the VM's, for people, and the end of its id, so that two VMs of one name fit on a host.
-pub(super) fn domain_name(name: &str, vm: VmId) -> String {
-    let id = vm.0.simple().to_string();
-    format!("{name}.{}", &id[24..])
 }
 
 /// The domain of a spec.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::agent;
 use crate::config::Config;
+use crate::execute::keep::attention;
 use crate::hypervisor::{Domain, Domains, Hypervisor, Seen, Wanted};
 use crate::journal::VmRow;
 use crate::local::print::{self, Form};
@@ -21,8 +22,9 @@ pub(super) async fn list(config: &Config, form: Form) -> Result<(), Cause> {
         Ok(Err(cause)) => Err(cause.text),
         Err(_) => Err(format!("libvirt did not answer within {} s", LIBVIRT.as_secs())),
     };
+    let attention = domains.as_ref().map(|domains| attention::all(&rows, domains)).unwrap_or_default();
     if form == Form::Json {
-        let vms: Vec<_> = rows.iter().map(|row| as_json(row, &domains)).collect();
+        let vms: Vec<_> = rows.iter().map(|row| as_json(row, &domains, attention.get(&row.vm))).collect();
         return print::json(&vms);
     }
     let mut table = print::table(&["vm", "name", "power", "wanted", "gen"]);
@@ -35,6 +37,9 @@ pub(super) async fn list(config: &Config, form: Form) -> Result<(), Cause> {
     print::out(table);
     if let Err(why) = &domains {
         print::out(format_args!("\npower is unknown: {why}"));
+    }
+    for (vm, cause) in &attention {
+        print::out(format_args!("\n{vm}: {}\n  {}", cause.text, cause.advice));
     }
     Ok(())
 }
@@ -54,7 +59,7 @@ fn power(row: &VmRow, domains: &Result<Domains, String>) -> String {
     }
 }
 
-fn as_json(row: &VmRow, domains: &Result<Domains, String>) -> serde_json::Value {
+fn as_json(row: &VmRow, domains: &Result<Domains, String>, attention: Option<&Cause>) -> serde_json::Value {
     let detail = domain(row, domains).there().map(|domain| domain.detail.clone());
     json!({
         "vm_id": row.vm,
@@ -67,5 +72,9 @@ fn as_json(row: &VmRow, domains: &Result<Domains, String>) -> serde_json::Value 
         "run": row.run,
         "disk": row.disk,
         "seed": row.seed,
+        "restart": row.spec.as_ref().map(|spec| spec.restart),
+        "restarts": row.kept.restarts,
+        "incident": row.kept.incident,
+        "attention": attention,
     })
 }

@@ -116,6 +116,7 @@ impl Inner {
             user_data: Vec::new(),
             labels: shape.labels,
             placement: shape.placement,
+            restart: shape.restart,
         })
     }
 }

@@ -9,7 +9,7 @@ use dewpoint_proto::vm_state::Power;
 use super::host::{TestVm, raw, settings, there};
 use crate::hypervisor::libvirt::xml::Owner;
 use crate::hypervisor::libvirt::{Libvirt, mark, xml};
-use crate::hypervisor::{Call, Hypervisor, Mark, Seen};
+use crate::hypervisor::{Call, Hypervisor, Mark, Seen, domain_name};
 
 /// A running domain with the VM's UUID, whose metadata is as given.
 fn running_with(vm: &TestVm, metadata: &str) {
@@ -76,6 +76,7 @@ async fn a_clone_with_another_vms_mark_is_left_alone() {
     nothing_touches(&vm, &libvirt).await;
     let domain = there(&libvirt, vm.id()).await;
     assert!(matches!(domain.mark, Seen::Unknown(why) if why.contains(&other.to_string())));
+    assert_eq!(domain.claims, Some(other));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,8 +84,8 @@ async fn a_name_that_another_domain_has_is_refused() {
     let libvirt = Libvirt::new(settings()).unwrap();
     let (vm, other) = (TestVm::new("taken"), TestVm::new("other"));
     let ours = xml::domain(&settings(), Owner::NotOurs, &other.spec).unwrap();
-    let name = xml::domain_name("taken", vm.id());
-    let theirs = ours.replace(&xml::domain_name("other", other.id()), &name);
+    let name = domain_name("taken", vm.id());
+    let theirs = ours.replace(&domain_name("other", other.id()), &name);
     raw().define_domain_xml(&theirs).unwrap();
     let refused = libvirt.apply(Call::Define(Box::new(vm.spec.clone()))).await.unwrap_err();
     assert_eq!(refused.reason, Reason::ForeignDomain);

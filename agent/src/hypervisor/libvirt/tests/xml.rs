@@ -117,7 +117,7 @@ proptest! {
         let spec = DomainSpec { name: name.clone(), console_log: format!("/c/{file}").into(), ..spec() };
         if let Ok(xml) = xml::domain(&settings, Owner::Kept, &spec) {
             let element = Document::of(&xml);
-            prop_assert_eq!(element.text_of("name"), xml::domain_name(&name, spec.mark.vm));
+            prop_assert_eq!(element.text_of("name"), crate::hypervisor::domain_name(&name, spec.mark.vm));
             prop_assert_eq!(element.count("domain"), 1);
             prop_assert_eq!(element.attribute("log", "file"), format!("/c/{file}"));
         } else {
@@ -234,7 +234,7 @@ fn libvirt_reads_hostile_names_as_they_are() {
             .replace("<domain type=\"qemu\"", "<domain type=\"test\"")
             .replace(" machine=\"q35\"", "");
         let domain = connect.define_domain_xml(&xml).unwrap();
-        assert_eq!(domain.name().unwrap(), xml::domain_name(name, spec.mark.vm));
+        assert_eq!(domain.name().unwrap(), crate::hypervisor::domain_name(name, spec.mark.vm));
         domain.undefine().unwrap();
     }
 }

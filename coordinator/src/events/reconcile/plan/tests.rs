@@ -67,6 +67,7 @@ fn spec() -> VmSpec {
         user_data: Vec::new(),
         labels: Default::default(),
         placement: Default::default(),
+        restart: Default::default(),
     }
 }
 
@@ -101,6 +102,7 @@ fn holding(n: u128, generation: u64, spec: Option<VmSpec>) -> Holding {
         disk: None,
         as_of: ReportSeq(0),
         gone: false,
+        life: Box::default(),
     };
     let found = Found { journal: spec.is_some(), libvirt: true, disk: true };
     Holding { state, spec, found, unseen: String::new(), image: None }

@@ -1,0 +1,146 @@
+//! Taking stock of all VMs, at the start, when something was heard, and now and then; each VM that is not as wanted then
+//! gets a look in its lane. Nothing is judged before the first complete list.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dewpoint_proto::ids::VmId;
+use dewpoint_proto::vm_state::Power;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep_until};
+
+use super::attention;
+use crate::execute::executor::{Shared, next_event};
+use crate::hypervisor::{Domain, DomainEvent, Domains, Wanted};
+use crate::journal::admission::Presence;
+use crate::journal::{JournalError, VmRow};
+
+/// What is kept of what was heard of one VM. More than happens in one run between two looks.
+const WORDS: usize = 16;
+/// After an event of ours has ended, libvirt may still tell of what it did.
+const ECHO: Duration = Duration::from_secs(1);
+
+/// What was heard of a VM since its last look.
+#[derive(Debug, Default)]
+pub(in crate::execute) struct Heard {
+    words: VecDeque<String>,
+    /// Until then what is told of its configuration is our own doing; since the host booted.
+    echo: Duration,
+}
+
+impl Heard {
+    pub(in crate::execute) fn put(&mut self, word: String, now: Duration) {
+        if word.starts_with("defined/") && now < self.echo {
+            return;
+        }
+        if self.words.len() == WORDS {
+            self.words.pop_front();
+        }
+        self.words.push_back(word);
+    }
+
+    pub(in crate::execute) fn words(&self) -> Vec<String> {
+        self.words.iter().cloned().collect()
+    }
+
+    /// So much of it, the oldest, is noted. How the present run ended is kept: the end itself may not be seen yet.
+    pub(in crate::execute) fn noted(&mut self, count: usize) {
+        let later = self.words.split_off(count.min(self.words.len()));
+        let start = self.words.iter().rposition(|word| word.starts_with("started/")).unwrap_or(0);
+        self.words.drain(..start);
+        self.words.retain(|word| {
+            ["started/", "shutdown/", "stopped/", "crashed/"].iter().any(|end| word.starts_with(end))
+        });
+        self.words.extend(later);
+    }
+
+    /// An event has ended: its own doings are not news. How the VM went off since it was started is.
+    pub(in crate::execute) fn after_event(&mut self, now: Duration) {
+        self.words.retain(|word| !word.starts_with("defined/") && word != "reboot");
+        self.echo = now + ECHO;
+    }
+}
+
+/// Takes stock until the agent drains.
+pub(in crate::execute) async fn run(shared: Arc<Shared>) {
+    let mut events = Some(shared.parts.effects.hypervisor.events());
+    let mut words = shared.parts.keeping.words();
+    let mut hold = shared.parts.hold.clone();
+    let mut known = BTreeSet::new();
+    let bounds = shared.parts.settings.keep.clone();
+    let mut due = Instant::now();
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            heard = next_event(&mut events) => match heard {
+                Ok(DomainEvent::Changed(vm, word)) => {
+                    if shared.hear(vm, word, &known) {
+                        shared.look_at(vm);
+                    }
+                    due = due.min(Instant::now() + bounds.settle);
+                }
+                Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => {
+                    // What is left of it would be a half-truth.
+                    shared.heed_only(&BTreeSet::new());
+                    due = Instant::now();
+                }
+                Err(RecvError::Closed) => events = None,
+            },
+            Ok(()) = words.changed() => shared.parts.keeping.spoken_of().into_iter().for_each(|vm| shared.look_at(vm)),
+            Ok(()) = hold.changed() => due = Instant::now(),
+            () = sleep_until(due) => {
+                let taken = take(&shared).await;
+                due = Instant::now() + if taken.is_some() { bounds.stock } else { shared.parts.settings.sweep };
+                known = taken.unwrap_or(known);
+            }
+        }
+    }
+}
+
+/// One look at all; the VMs that there are. None: libvirt or the journal does not answer, and nothing is concluded.
+async fn take(shared: &Arc<Shared>) -> Option<BTreeSet<VmId>> {
+    let before = rows(shared).await?;
+    let domains = match shared.parts.effects.hypervisor.list().await {
+        Ok(domains) => domains,
+        Err(cause) => {
+            tracing::debug!(reason = %cause.reason, "no stock is taken: {cause}");
+            return None;
+        }
+    };
+    // What changed while libvirt was asked is looked at the next time.
+    let mut rows = rows(shared).await?;
+    rows.retain(|row| before.iter().any(|old| old == row));
+    shared.parts.keeping.attend(attention::all(&rows, &domains));
+    shared.stock_taken();
+    for row in rows.iter().filter(|row| is_worth_a_look(row, &domains)) {
+        shared.look_at(row.vm);
+    }
+    let known = before.into_iter().map(|row| row.vm).collect();
+    shared.heed_only(&known);
+    Some(known)
+}
+
+async fn rows(shared: &Shared) -> Option<Vec<VmRow>> {
+    match shared.parts.journal.vms().await {
+        Ok(rows) => Some(rows),
+        Err(JournalError::Closed) => None,
+        Err(error) => {
+            tracing::warn!(%error, "no stock is taken");
+            None
+        }
+    }
+}
+
+/// All but those that are as wanted, and of which nothing is noted.
+fn is_worth_a_look(row: &VmRow, domains: &Domains) -> bool {
+    if row.presence != Presence::There || row.unfinished {
+        return false;
+    }
+    let power = domains.get(&row.vm).map(|domain: &Domain| domain.power);
+    let as_wanted = match row.wanted {
+        Wanted::On => power == Some(Power::Running),
+        Wanted::Off => power == Some(Power::Off),
+    };
+    !as_wanted || row.kept.noted.is_some() || row.kept.starting
+}
