@@ -15,7 +15,12 @@ use crate::wait::{BOOT, until};
 pub struct Agent {
     dir: PathBuf,
     daemon: Option<Daemon>,
+    /// The boot id that it is told; none: the kernel's.
+    boot_id: Option<PathBuf>,
 }
+
+/// The kernel's boot id, for one process alone, is what stands in a file: `$0`; the rest is that process.
+const IN_A_BOOT: &str = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
 
 /// Whether an agent has a coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +49,7 @@ impl Agent {
     /// When the configuration cannot be written.
     #[must_use]
     pub fn with(lab: &Lab, link: Link, tables: &str) -> Self {
-        let agent = Self { dir: lab.dir().to_owned(), daemon: None };
+        let agent = Self { dir: lab.dir().to_owned(), daemon: None, boot_id: None };
         let text = configuration(lab, link) + tables;
         std::fs::write(agent.config(), text).unwrap_or_else(|error| panic!("agent.toml: {error}"));
         agent
@@ -99,7 +104,26 @@ impl Agent {
         let _ = std::fs::remove_file(&ready);
         let config = self.config();
         let args = [Path::new("run"), Path::new("--config"), &config, Path::new("--ready-file"), &ready];
-        self.daemon = Some(Daemon::start("dewpoint-agent", args, &self.log()));
+        self.daemon = Some(match &self.boot_id {
+            None => Daemon::start("dewpoint-agent", args, &self.log()),
+            Some(boot_id) => {
+                let agent = binary("dewpoint-agent");
+                let there = [Path::new("--mount"), Path::new("sh"), Path::new("-c"), Path::new(IN_A_BOOT)];
+                let all = there.into_iter().chain([boot_id.as_path(), agent.as_path()]).chain(args);
+                Daemon::run("dewpoint-agent", Path::new("unshare"), all, &self.log())
+            }
+        });
+    }
+
+    /// From its next start on it is told that the host has booted since.
+    ///
+    /// # Panics
+    /// When no boot id can be written.
+    pub fn after_a_boot(&mut self) {
+        let path = self.dir.join("boot_id");
+        let id = format!("{}\n", uuid::Uuid::new_v4());
+        std::fs::write(&path, id).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        self.boot_id = Some(path);
     }
 
     /// Waits until it is ready.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::outcome::Outcome;
 use dewpoint_proto::status::from_status;
+use dewpoint_proto::wire::event::VmState;
 use dewpoint_proto::wire::fleet::events_client::EventsClient;
 use dewpoint_proto::wire::fleet::hosts_client::HostsClient;
 use dewpoint_proto::wire::fleet::images_client::ImagesClient;
@@ -19,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
 use crate::request::{fresh, start, stop};
-use crate::wait::{EVENT, until};
+use crate::wait::{BOOT, EVENT, until};
 
 /// A caller; its connection is made anew when the coordinator was.
 #[derive(Clone, Debug)]
@@ -139,6 +140,15 @@ impl Caller {
     /// The coordinator's cause.
     pub async fn vm(&self, vm: &str) -> Result<Vm, Cause> {
         answer(self.vms().get_vm(GetVmRequest { vm: vm.to_owned() }).await)
+    }
+
+    /// Waits until a VM's host says of it what the predicate looks for.
+    pub async fn until_told(&self, vm: &str, what: &str, told: impl Fn(&VmState) -> bool) -> VmState {
+        until(&format!("the host tells of {vm} that {what}"), BOOT, async || {
+            let seen = self.vm(vm).await.map_err(|cause| cause.to_string())?.observed;
+            seen.clone().filter(|seen| told(seen)).ok_or_else(|| format!("{seen:?}"))
+        })
+        .await
     }
 
     /// All hosts.

@@ -123,6 +123,16 @@ impl Guest {
         sent.and_then(reqwest::Response::error_for_status).map(drop).map_err(|error| format!("{error:?}"))
     }
 
+    /// Asks it for `poweroff`, `reboot` or `crash`, which it does by itself after it has answered.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn does(&self, what: &str) {
+        let sent = self.http.get(self.url(what)).send().await;
+        let answer = sent.and_then(reqwest::Response::error_for_status);
+        answer.unwrap_or_else(|error| panic!("the guest at {} does no {what}: {error:?}", self.address));
+    }
+
     /// Sends frames of a kind toward the gateway.
     ///
     /// # Panics

@@ -5,6 +5,8 @@
 mod agent_alone;
 mod agent_crashes;
 mod anti_spoofing;
+mod behind_our_back;
+mod by_itself;
 mod command_line;
 mod coordinator_crashes;
 mod foreign_domains;
