@@ -127,8 +127,7 @@ impl Parts {
         let adoption = (manner == Manner::Acts).then(|| adoption(&journal, &effects));
         let told = watch::Sender::new(Vec::new());
         let (board, keeping) = (ProgressBoard::default(), Board::default());
-        let host_facts = Host::new(journal.clone(), &effects, told.subscribe(), keeping.clone());
-        let inventory: Arc<dyn Inventory> = Arc::new(host_facts);
+        let inventory = inventory(&journal, &effects, &told, &keeping);
         let elsewhere = (manner == Manner::Acts).then(|| elsewhere(&config, &journal, &effects, told));
         let (admitted, accepted) = mpsc::channel(ADMITTED);
         let link = coordinator.map(|coordinator| {
@@ -163,9 +162,8 @@ impl Parts {
         let local =
             LocalService { journal: journal.clone(), admitted, board: board.clone(), live: Arc::new(live) };
         let (proven, hypervisor) = (journal.clone(), Arc::clone(&effects.hypervisor));
-        let executor = (manner == Manner::Acts).then(|| {
-            Executor::new(executor::Parts { journal, effects, settings, server, hold, board, keeping })
-        });
+        let parts = executor::Parts { journal, effects, settings, server, hold, board, keeping };
+        let executor = (manner == Manner::Acts).then(|| Executor::new(parts));
         let heart = Heart::new(executor.clone(), proven, inventory, session);
         let listener = socket::bind(&config.socket)?;
         Ok(Self {
@@ -316,6 +314,15 @@ fn open_journal(config: &Config) -> Result<Journal, Cause> {
         keep_events: KEEP_EVENTS,
     };
     Journal::open(&config.data_dir.join("agent.db"), settings).map_err(Cause::from)
+}
+
+fn inventory(
+    journal: &Journal,
+    effects: &Effects,
+    told: &watch::Sender<Vec<Cause>>,
+    keeping: &Board,
+) -> Arc<dyn Inventory> {
+    Arc::new(Host::new(journal.clone(), effects, told.subscribe(), keeping.clone()))
 }
 
 fn adoption(journal: &Journal, effects: &Effects) -> Adoption {
