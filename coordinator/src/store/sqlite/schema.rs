@@ -64,6 +64,13 @@ fn migrate(connection: &mut Connection) -> StoreResult<()> {
     if found > KNOWN {
         return Err(StoreError::Newer { found, known: KNOWN });
     }
+    if found > 0 && found < KNOWN {
+        tracing::info!(
+            found,
+            known = KNOWN,
+            "bringing the database's schema up: some seconds for each million rows"
+        );
+    }
     let transaction = connection.transaction().map_err(|e| failed(doing, &e))?;
     for step in &STEPS[found as usize..] {
         transaction.execute_batch(step).map_err(|e| failed(doing, &e))?;

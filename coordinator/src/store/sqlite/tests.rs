@@ -82,4 +82,45 @@ async fn a_copy_is_of_one_instant_while_writes_go_on_and_says_that_it_is_one() {
     assert!(store.fleet().await.unwrap().recovering.is_none(), "the copied one is as it was");
 }
 
+/// As the first version left it: everything in one table.
+const FIRST: &str = "
+    INSERT INTO hosts (host_id, hostname, journal_id, start_count, agent_version, term, last_seq, accepted_seq,
+        claimed_vcpus, claimed_memory, claimed_disk, claimed_vms)
+        VALUES (zeroblob(16), 'h1', zeroblob(16), 1, '0.1.0', 1, 2, 2, 1, 5, 6, 1);
+    INSERT INTO vms (vm_id, name, host_id, last_host, vcpus, memory, disk, shape, generation, wanted_on, image,
+        created_at) VALUES (zeroblob(16), 'web', zeroblob(16), zeroblob(16), 1, 5, 6,
+        '{\"vcpus\":1,\"memory_bytes\":5,\"disk_bytes\":6,\"disk_mode\":\"overlay\",\"nics\":[],\"labels\":{},\"placement\":\"bound\"}',
+        2, 1, zeroblob(32), 7);
+    INSERT INTO events (n, event_id, vm_id, vm_name, kind, stage, ended, host_id, seq, generation, digest, request,
+        outcome, accepted_at, finished_at) VALUES
+        (1, x'00000000000000000000000000000001', zeroblob(16), 'web', 'create', 'succeeded', 1, zeroblob(16), 1, 1,
+            zeroblob(32), zeroblob(32), '{\"succeeded\":{}}', 7, 8),
+        (2, x'00000000000000000000000000000002', zeroblob(16), 'web', 'start', 'accepted', 0, zeroblob(16), 2, 2,
+            zeroblob(32), zeroblob(32), NULL, 9, NULL);
+    PRAGMA user_version = 1;
+";
+
+#[tokio::test]
+async fn a_database_of_the_first_version_is_brought_up_and_keeps_its_events() {
+    let factory = InFolders::new();
+    let path = factory.next();
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("schema/1.sql")).unwrap();
+    old.execute_batch(FIRST).unwrap();
+    drop(old);
+    let store = SqliteStore::open(&path).unwrap();
+    let list = async || store.events(EventFilter::default(), Page::first(10)).await.unwrap().items;
+    let before = list().await;
+    assert_eq!(
+        before.iter().map(|event| event.stage.as_str()).collect::<Vec<_>>(),
+        ["accepted", "succeeded"]
+    );
+    assert_eq!(before[0].stage_since, None, "nobody wrote it down then");
+    assert_eq!(store.move_finished(Millis(100), Millis(200)).await.unwrap(), 1);
+    assert_eq!(list().await, before);
+    assert_eq!(store.vm(before[0].vm).await.unwrap().unwrap().unfinished, Some(before[0].id));
+    assert_eq!(store.recount_claims().await.unwrap(), []);
+    assert_eq!(check::check(&path).unwrap(), []);
+}
+
 contract_suite!(InFolders::new());
