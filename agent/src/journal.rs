@@ -8,8 +8,8 @@
 //!    └─▶ refused (finished at once)
 //! ```
 //!
-//! Every request waits in one bounded queue. The thread takes what has gathered, runs each request in a savepoint of
-//! one transaction, commits with one fsync, and answers only then. A request that fails leaves nothing behind and
+//! Every request waits in one bounded queue. The thread takes what has gathered, runs it in one transaction, commits
+//! with one fsync, and answers only then. A request that fails leaves nothing behind and
 //! takes no other with it. When the disk is full, a reserve is given up so that running events can still end; new
 //! ones are withheld until there is room again.
 
@@ -24,10 +24,12 @@ pub mod entry;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod job;
 pub mod kept;
 pub mod moment;
 mod offered;
 mod query;
+mod questions;
 mod reader;
 pub mod reconcile;
 mod reserve;
@@ -43,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dewpoint_proto::cause::Cause;
-use dewpoint_proto::ids::{Epoch, EventId, ReportSeq, RunId, Term, VmId};
+use dewpoint_proto::ids::{Epoch, ReportSeq, RunId, Term, VmId};
 use dewpoint_proto::time::Millis;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -51,6 +53,7 @@ pub use admission::{Admission, Delivery, Journaled, Judge, Origin, Payload};
 use check::{Depth, Expects};
 use entry::Entry;
 pub use error::{JournalError, OpenError};
+use job::{Access, Job, Task, Then, Tx};
 use kept::Kept;
 use moment::{BootId, Moment};
 pub use offered::Offered;
@@ -63,7 +66,7 @@ pub use rows::{
 };
 pub use schema::SCHEMA;
 use stage::Stage;
-use thread::{Access, Job, Outlets, Task, Then, Tx, Writer};
+use thread::{Outlets, Writer};
 use witness::Witness;
 
 use crate::clock::Clock;
@@ -248,38 +251,6 @@ impl Journal {
         self.ask(Access::Write, move |tx| append::append(tx, event, &entries)).await
     }
 
-    /// What a start has to go on with.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn unfinished(&self) -> Result<Recovery, JournalError> {
-        self.ask(Access::Read, |tx| query::recovery(tx.db)).await
-    }
-
-    /// One VM; `None`: never heard of.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn vm(&self, vm: VmId) -> Result<Option<VmRow>, JournalError> {
-        self.ask(Access::Read, move |tx| query::vm(tx.db, vm)).await
-    }
-
-    /// Every VM that is there or being built; tombstones are not among them.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn vms(&self) -> Result<Vec<VmRow>, JournalError> {
-        self.ask(Access::Read, |tx| query::vms(tx.db)).await
-    }
-
-    /// Whether this is a new journal, and the host's VMs were not looked at yet.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn awaits_adoption(&self) -> Result<bool, JournalError> {
-        self.ask(Access::Read, |tx| adopt::is_awaited(tx.db)).await
-    }
-
     /// Takes VMs over from their marks into a new journal; in another, nothing. The number taken over.
     ///
     /// # Errors
@@ -294,14 +265,6 @@ impl Journal {
     /// When it cannot be written.
     pub async fn keep(&self, vm: VmId, kept: Kept, run: Option<RunId>) -> Result<(), JournalError> {
         self.ask(Access::Write, move |tx| kept::write(tx.db, vm, &kept, run)).await
-    }
-
-    /// Where the journal ends.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn tail(&self) -> Result<Tail, JournalError> {
-        self.ask(Access::Read, |tx| query::tail(tx.db)).await
     }
 
     /// Notes what a Welcome said, and gives back what is noted now. A term below the highest ever is not noted.
@@ -320,36 +283,12 @@ impl Journal {
         self.ask(Access::Write, move |tx| append::set_hold(tx, hold)).await
     }
 
-    /// Reports after this one, acknowledged or not, the oldest first; at most `limit`.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn reports_after(&self, after: ReportSeq, limit: u32) -> Result<Vec<ReportRow>, JournalError> {
-        self.ask(Access::Read, move |tx| query::reports_after(tx.db, after, limit)).await
-    }
-
     /// Notes that the coordinator has every report up to this one.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn acknowledge(&self, up_to: ReportSeq) -> Result<(), JournalError> {
         self.ask(Access::Write, move |tx| append::acknowledge(tx, up_to)).await
-    }
-
-    /// Events, the newest first.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn events(&self, filter: EventFilter, page: Page) -> Result<Vec<EventRow>, JournalError> {
-        self.ask(Access::Read, move |tx| query::events(tx.db, &filter, page)).await
-    }
-
-    /// One event with its entries, the oldest first.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn event(&self, event: EventId) -> Result<Option<(EventRow, Vec<EntryRow>)>, JournalError> {
-        self.ask(Access::Read, move |tx| query::event(tx.db, event)).await
     }
 
     /// Drops what has been kept long enough.

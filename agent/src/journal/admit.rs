@@ -16,10 +16,10 @@ use super::admission::{
 };
 use super::columns::{count, digest, int, parsed, to_json};
 use super::error::JournalError;
+use super::job::Tx;
 use super::moment::{ClockOffset, Deadline};
 use super::rows::{Change, ReportRow};
 use super::stage::Stage;
-use super::thread::Tx;
 use super::{append, query, reconcile};
 
 /// The version of the bodies that this agent reads.

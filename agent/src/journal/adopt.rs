@@ -4,9 +4,9 @@ use rusqlite::{Connection, params};
 
 use super::columns::int;
 use super::error::JournalError;
+use super::job::Tx;
 use super::rows::VmRow;
 use super::schema;
-use super::thread::Tx;
 use crate::hypervisor::Wanted;
 
 /// In `meta` once the host was looked at.

@@ -12,11 +12,11 @@ use rusqlite::params;
 use super::columns::{int, to_json};
 use super::entry::{Entry, Leaves, VERSION};
 use super::error::JournalError;
+use super::job::Tx;
 use super::moment::ClockOffset;
 use super::query::{self, Standing};
 use super::rows::{Change, ReportRow, Session};
 use super::stage::Stage;
-use super::thread::Tx;
 use super::{Settings, kept, schema};
 use crate::hypervisor::Wanted;
 

@@ -200,8 +200,8 @@ pub(crate) async fn accepted_create(journal: &Journal, n: u128) {
 /// Keeps the journal's thread busy until what is returned is dropped.
 pub(crate) async fn stall(journal: &Journal) -> std::sync::mpsc::SyncSender<()> {
     let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
-    let (job, _answer) = super::thread::Task::job(
-        super::thread::Access::Read,
+    let (job, _answer) = super::job::Task::job(
+        super::job::Access::Read,
         move |_| {
             // Ends when the other end is dropped.
             let _ = released.recv();

@@ -15,7 +15,7 @@ use rusqlite::params;
 use super::columns::int;
 use super::entry::Entry;
 use super::error::JournalError;
-use super::thread::{Access, Tx};
+use super::job::{Access, Tx};
 use super::{Journal, append, query, schema, witness};
 use crate::hypervisor::Wanted;
 
