@@ -170,7 +170,7 @@ impl Journal {
             Outlets { changes: changes.clone(), reports: report, withheld: withhold, doubt: doubts };
         let reserve = Reserve::beside(path, bounds.reserve_bytes);
         let written_at = settings.clock.since_boot();
-        let told = thread::Told { journal: epoch.journal, writes, witness };
+        let told = witness::Told { journal: epoch.journal, writes, witness };
         let (settings_too, damage) = (settings.clone(), OnceCell::new());
         let writer = Writer { db, reserve, settings: settings_too, outlets, damage, written_at, told };
         std::thread::Builder::new()

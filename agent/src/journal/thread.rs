@@ -19,7 +19,7 @@ use super::job::{Access, Effects, Job, Tx};
 use super::moment::Moment;
 use super::reserve::Reserve;
 use super::rows::Change;
-use super::witness::{self, Witness};
+use super::witness::{self, Told};
 use super::{Settings, schema};
 
 /// Requests that one fsync may carry. As many as the queue holds: whoever waits there waits for this one.
@@ -34,13 +34,6 @@ pub(super) struct Outlets {
     pub(super) reports: watch::Sender<ReportSeq>,
     pub(super) withheld: watch::Sender<Option<Cause>>,
     pub(super) doubt: watch::Sender<Option<Cause>>,
-}
-
-/// What the witness is told after each commit.
-pub(super) struct Told {
-    pub(super) journal: JournalId,
-    pub(super) writes: u64,
-    pub(super) witness: Witness,
 }
 
 /// The thread's own state.
@@ -261,14 +254,10 @@ impl Writer {
 
     /// One more group is on disk. A journal that is not believed leaves its witness as it is.
     fn witness(&mut self, renamed: Option<JournalId>) {
-        self.told.writes += 1;
-        if let Some(journal) = renamed {
-            self.told.journal = journal;
+        if renamed.is_some() {
             self.outlets.doubt.send_replace(None);
         }
-        if self.outlets.doubt.borrow().is_none() {
-            self.told.witness.say(self.told.journal, self.told.writes);
-        }
+        self.told.committed(renamed, self.outlets.doubt.borrow().is_none());
     }
 
     fn tell(&self, effects: Effects) {

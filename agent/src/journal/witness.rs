@@ -28,6 +28,24 @@ pub(super) struct Witness {
     file: Option<File>,
 }
 
+/// What the witness is told after each commit.
+pub(super) struct Told {
+    pub(super) journal: JournalId,
+    pub(super) writes: u64,
+    pub(super) witness: Witness,
+}
+
+impl Told {
+    /// One more group is on disk, perhaps under another id.
+    pub(super) fn committed(&mut self, renamed: Option<JournalId>, believed: bool) {
+        self.writes += 1;
+        self.journal = renamed.unwrap_or(self.journal);
+        if believed {
+            self.witness.say(self.journal, self.writes);
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     /// There is no file: the first start, or a person has removed it.
