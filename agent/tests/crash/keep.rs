@@ -2,6 +2,7 @@
 //! again, once, by one run; what is to be left is left. Promises 2, 3, 5 and 11.
 
 use dewpoint_agent::execute::keep::decide::Word;
+use dewpoint_agent::hypervisor::Call;
 use dewpoint_agent::hypervisor::fake::script::Fault;
 use dewpoint_agent::hypervisor::fake::world::{Guest, World};
 use dewpoint_proto::cause::{Cause, Reason};
@@ -196,6 +197,21 @@ fn a_guest_that_reboots_itself_keeps_its_run() {
     rig.until_kept(vm, |kept| kept.incident.is_some());
     assert_eq!(happened(&rig, vm), Some(IncidentKind::GuestRebooted));
     assert_on(&rig, vm, 1, "the same run");
+}
+
+#[test]
+fn what_happened_while_the_domain_was_busy_is_told_once_it_is_not() {
+    let (rig, vm) = host_with_vm(Restart::Never);
+    let busy = |busy: Option<(Call, u32)>| {
+        rig.world.change(|state| state.domains.get_mut(&vm).expect("a domain").late = busy);
+    };
+    busy(Some((Call::Thaw(vm), 1_000_000)));
+    rig.world.change(|state| state.tell(vm, "reboot"));
+    rig.until_left(vm, |keeping| keeping.contains("at work"));
+    busy(None);
+    rig.until_kept(vm, |kept| kept.incident.is_some());
+    assert_eq!(happened(&rig, vm), Some(IncidentKind::GuestRebooted));
+    rig.until_left(vm, str::is_empty);
 }
 
 #[test]

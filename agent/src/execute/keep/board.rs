@@ -80,6 +80,11 @@ impl Board {
         inner.words.remove(&vm);
     }
 
+    /// Whether something is said of a VM: it may be over.
+    pub(in crate::execute) fn says_of(&self, vm: VmId) -> bool {
+        self.inner().standings.contains_key(&vm)
+    }
+
     /// Says what was changed behind the agent's back, as all VMs were just seen; logs what is new, and what is over.
     pub(in crate::execute) fn attend(&self, now: BTreeMap<VmId, Cause>) {
         let mut inner = self.inner();

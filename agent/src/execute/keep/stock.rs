@@ -113,7 +113,9 @@ async fn take(shared: &Arc<Shared>) -> Option<BTreeSet<VmId>> {
     rows.retain(|row| before.iter().any(|old| old == row));
     shared.parts.keeping.attend(attention::all(&rows, &domains));
     shared.stock_taken();
-    for row in rows.iter().filter(|row| is_worth_a_look(row, &domains)) {
+    // A look that had to wait, for a domain that was busy for a moment, is taken again though all seems well.
+    let waits = |row: &VmRow| shared.parts.keeping.says_of(row.vm);
+    for row in rows.iter().filter(|row| is_worth_a_look(row, &domains) || waits(row)) {
         shared.look_at(row.vm);
     }
     let known = before.into_iter().map(|row| row.vm).collect();
