@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use dewpoint_common::message;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::RunId;
 use dewpoint_proto::time::Millis;
@@ -98,9 +99,11 @@ impl Lane {
         let words = incident.kind.words();
         match incident.kind {
             IncidentKind::GuestRebooted | IncidentKind::GuestPoweredOff | IncidentKind::HostWentDown => {
-                tracing::info!(%vm_id, incident = kind, detail, run_id, "{words}");
+                tracing::info!(message_id = message::VM_INCIDENT, %vm_id, incident = kind, detail, run_id, "{words}");
             }
-            _ => tracing::warn!(%vm_id, incident = kind, detail, run_id, "{words}"),
+            _ => {
+                tracing::warn!(message_id = message::VM_INCIDENT, %vm_id, incident = kind, detail, run_id, "{words}")
+            }
         }
     }
 
@@ -146,7 +149,7 @@ impl Lane {
             Ok(()) => {
                 journal.keep(self.vm, decide::answered(&kept), None).await?;
                 let count = format!("{} of {}", kept.restarts, self.shared.parts.settings.keep.limit);
-                tracing::info!(vm_id = %self.vm, run_id = %run, count, "started again");
+                tracing::info!(message_id = message::VM_RESTARTED, vm_id = %self.vm, run_id = %run, count, "started again");
                 Ok(Turn::Again)
             }
             // Nothing was tried: the same run is tried again.
