@@ -69,7 +69,8 @@ cases! {
         a_retired_hosts_vms_are_gone_only_with_its_disks, a_host_takes_the_place_of_another;
     reports: a_report_is_stored_once, a_gap_is_refused, only_proof_releases_the_claim,
         a_late_report_that_differs_is_kept, a_snapshot_comes_into_the_catalogue,
-        what_was_made_on_the_host_gets_its_rows, older_states_are_passed_over;
+        what_was_made_on_the_host_gets_its_rows,
+        a_destroyed_vm_that_its_host_built_again_lives_again, older_states_are_passed_over;
     catalogue: an_image_in_use_stays, a_name_points_at_one_image, a_network_in_use_stays;
     lists: pages_cover_all_once, the_queue_has_no_gaps;
     audit: what_people_do_is_kept_with_who_and_why;

@@ -112,6 +112,36 @@ pub(super) async fn what_was_made_on_the_host_gets_its_rows<F: Factory>(factory:
     assert!(odd.contradiction.is_some() && odd.acked == ReportSeq(2), "acknowledged, and said");
 }
 
+pub(super) async fn a_destroyed_vm_that_its_host_built_again_lives_again<F: Factory>(factory: &F) {
+    let store = factory.fresh();
+    let under = small_world(&store).await;
+    let made = assigned(&store, create(1, &[1])).await;
+    store.record_report(under, report(1, &made, Outcome::success())).await.unwrap();
+    let destroyed = changed(&store, change(2, 1, destroy_kind())).await;
+    store.record_report(under, report_gone(2, &destroyed, Outcome::success())).await.unwrap();
+    assert!(store.vm(vm_id(1)).await.unwrap().unwrap().gone);
+
+    let again = HostReport {
+        report_seq: ReportSeq(3),
+        event: event_id(3),
+        seq: None,
+        generation: Generation(7),
+        outcome: Outcome::success(),
+        vm: Some(state(1, 3, Power::Running)),
+        body: Some(body(3, 1, create_kind(spec(1)))),
+        begun_at: Some(NOW),
+        finished_at: NOW,
+    };
+    let recorded = store.record_report(under, again).await.unwrap();
+    assert_eq!((recorded.gained.vms, recorded.contradiction), (1, None));
+    let vm = store.vm(vm_id(1)).await.unwrap().unwrap();
+    assert_eq!((vm.gone, vm.host, vm.generation), (false, Some(host_id(1)), Generation(7)));
+    assert_eq!(vm.observed.map(|seen| seen.power), Some(Power::Running));
+    assert_eq!(store.recount_claims().await.unwrap(), []);
+    let next = changed(&store, change(4, 1, destroy_kind())).await;
+    assert_eq!(next.generation, Generation(8), "it can be changed as any other");
+}
+
 pub(super) async fn older_states_are_passed_over<F: Factory>(factory: &F) {
     let store = factory.fresh();
     let under = small_world(&store).await;

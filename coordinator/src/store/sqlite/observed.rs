@@ -1,7 +1,7 @@
 //! What hosts tell of VMs, and what follows from a report: claims go by proof alone.
 
 use dewpoint_proto::cause::{Cause, Reason};
-use dewpoint_proto::event::Kind;
+use dewpoint_proto::event::{Body, InitialPower, Kind};
 use dewpoint_proto::ids::{Generation, VmId};
 use dewpoint_proto::names::ImageName;
 use dewpoint_proto::outcome::Outcome;
@@ -196,6 +196,28 @@ pub(super) fn local_event(
     Ok(true)
 }
 
+/// A VM that was destroyed on its host is built there again under its id, from a recycled disk: its row lives again.
+fn back_again(db: &Connection, under: Under, body: &Body, shape: &VmShape) -> StoreResult<bool> {
+    let Kind::Create(create) = &body.event().kind else { return Ok(false) };
+    let lives = change(
+        db,
+        "UPDATE vms SET gone = 0, host_id = ?2, name = ?3, vcpus = ?4, memory = ?5, disk = ?6, shape = ?7, \
+         wanted_on = ?8, image = ?9 WHERE vm_id = ?1 AND gone = 1 AND last_host = ?2",
+        &[
+            &body.event().vm.bytes(),
+            &under.host.bytes(),
+            &create.spec.name.as_str(),
+            &shape.vcpus,
+            &int(shape.memory_bytes),
+            &int(shape.disk_bytes),
+            &json("vms", shape)?,
+            &(create.power == InitialPower::On),
+            &create.source.digest.0,
+        ],
+    )?;
+    Ok(lives == 1)
+}
+
 fn local_vm(
     db: &Connection,
     under: Under,
@@ -207,12 +229,12 @@ fn local_vm(
     let shape = VmShape::from(&create.spec);
     let host = assign::host_of(db, under.host)?;
     let place = Place { host: under.host, hostname: host.hostname, seq: host.last_seq };
-    if !insert_vm(db, body, create, &shape, Some(&place))? {
+    if !insert_vm(db, body, create, &shape, Some(&place))? && !back_again(db, under, body, &shape)? {
         return Ok(());
     }
     assign::claim_anyway(db, under.host, &shape)?;
     recorded.gained = Claims::from(&shape);
-    let row = "UPDATE vms SET generation = ?2 WHERE vm_id = ?1";
+    let row = "UPDATE vms SET generation = max(generation, ?2) WHERE vm_id = ?1";
     change(db, row, &[&body.event().vm.bytes(), &int(told.generation.max(Generation(1)).0)])?;
     let leases: Vec<Lease> = create
         .spec
