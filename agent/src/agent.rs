@@ -12,8 +12,11 @@ mod elsewhere;
 mod heart;
 mod inventory;
 mod live;
+mod mender;
+mod open;
 mod parts;
 mod ready;
+mod sweep;
 mod upkeep;
 mod words;
 
@@ -26,7 +29,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use parts::libvirt;
+pub use mender::{eyes, hands, only_observes};
+pub use open::{effects, libvirt, open_journal, storage_settings};
 
 use crate::config::Config;
 use crate::local::cli::RunArgs;

@@ -5,6 +5,7 @@
 
 #[cfg(any(test, feature = "faults"))]
 pub mod fake;
+pub mod inspect;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use dewpoint_proto::spec::MacAddr;
 use dewpoint_proto::vm_state::Power;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
+
+pub use inspect::{Details, Inspected, InspectedNic};
 
 pub mod libvirt;
 
@@ -174,6 +177,8 @@ pub enum Call {
     AbortBackup(VmId),
     /// Thaws until the guest agent says that nothing is frozen; no guest agent: nothing to do.
     Thaw(VmId),
+    /// Has libvirt leave it off at its own start. Repeatable.
+    AutostartOff(VmId),
 }
 
 impl Call {
@@ -189,7 +194,8 @@ impl Call {
             | Self::AskShutdown(vm)
             | Self::Undefine(vm)
             | Self::AbortBackup(vm)
-            | Self::Thaw(vm) => *vm,
+            | Self::Thaw(vm)
+            | Self::AutostartOff(vm) => *vm,
         }
     }
 
@@ -206,6 +212,7 @@ impl Call {
             Self::BeginBackup { .. } => "begin-backup",
             Self::AbortBackup(_) => "abort-backup",
             Self::Thaw(_) => "thaw",
+            Self::AutostartOff(_) => "autostart-off",
         }
     }
 }
@@ -283,6 +290,12 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// # Errors
     /// As [`Hypervisor::list`].
     async fn disk_files(&self) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Cause>;
+
+    /// Domains with what a person who mends the host looks at beside: one, or all. Slower than [`Self::list`].
+    ///
+    /// # Errors
+    /// `HYPERVISOR_DOWN` or `CALL_OVERRAN`: nothing is known then.
+    async fn inspect(&self, which: Option<VmId>) -> Result<BTreeMap<VmId, Inspected>, Cause>;
 
     /// Makes a call, within its deadline. Only `BeginBackup` has something to tell of its success.
     ///

@@ -10,6 +10,7 @@
 //! - [`hypervisor`] (domains, by libvirt), [`storage`] (images, disks, seeds, recycle), [`network`] (anti-spoofing).
 //! - [`report`] tells the coordinator how each event ended, until it is acknowledged.
 //! - [`notes`] records what may be lost, every libvirt call and every state seen; [`why`] tells a VM's story from it.
+//! - [`doctor`] puts all sources beside each other and tells where they disagree.
 //! - [`local`] is the Unix socket and the commands for debugging on the spot.
 //!
 //! Parts hand values on; only [`agent`] knows them all.
@@ -17,6 +18,7 @@
 pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod execute;
 pub mod hypervisor;
 pub mod identity;

@@ -6,7 +6,7 @@ use clap::Parser;
 use dewpoint_agent::agent;
 use dewpoint_agent::config::Config;
 use dewpoint_agent::local::cli::{Cli, Command, RunArgs};
-use dewpoint_agent::local::commands::{UNUSABLE_JOURNAL, carry_out, exit_status};
+use dewpoint_agent::local::commands::{Ended, UNUSABLE_JOURNAL, carry_out, exit_status};
 use dewpoint_agent::local::print::{self, Form};
 use dewpoint_common::telemetry;
 use dewpoint_proto::cause::Cause;
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let checks_config = matches!(cli.command, Command::CheckConfig);
     let ended = match cli.command {
         Command::Run(args) => match Config::read(&cli.config) {
-            Ok(config) => daemon(config, args),
+            Ok(config) => daemon(config, args).map(|()| Ended::Well),
             Err(cause) => Err((cause, BAD_CONFIGURATION)),
         },
         _ => command(cli).map_err(|cause| {
@@ -29,7 +29,8 @@ fn main() -> ExitCode {
         }),
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::WithFindings) => ExitCode::from(1),
         Err((cause, status)) => {
             print::error(&cause, form);
             ExitCode::from(status)
@@ -48,7 +49,7 @@ fn daemon(config: Config, args: RunArgs) -> Result<(), (Cause, u8)> {
     })
 }
 
-fn command(cli: Cli) -> Result<(), Cause> {
+fn command(cli: Cli) -> Result<Ended, Cause> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| no_runtime(error).0)?.block_on(carry_out(cli))
 }

@@ -11,9 +11,11 @@
 //! vms/<vm>/<event>.seed              the NoCloud seed that <event> made
 //! vms/<vm>/<event>.snapshot          the image that <event> is making, then made
 //! vms/<vm>/console.log               written by libvirt's log daemon
-//! recycle/<time>-<vm>-<event>/       a disk that was replaced or deleted, with its base and a receipt
+//! recycle/<time>-<vm>-<event>/       a disk that was replaced or deleted, with its base, a receipt, and what its VM
+//!                                    was made of
 //! recycle/receipts.log               a line for each disk or image deleted for good; the one before is `receipts.log.1`
-//! quarantine/<time>-<vm>/            the folder of a VM that is gone, with files in it that are not of our making
+//! quarantine/<time>-<vm>/            what bears our mark and nothing explains, for a person to look at; never purged
+//! mended.log                         a line for each repair that a person had made
 //! ```
 //!
 //! All of it is on one file system, but for `images`, which may be on another: bases are then copies.
@@ -39,10 +41,12 @@ mod layout;
 mod locks;
 mod part;
 mod qemu_img;
+mod quarantine;
 mod recycle;
 mod seed;
 mod snapshot;
 mod space;
+pub mod survey;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -61,6 +65,9 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, VmSpec};
 
 pub use self::files::{Files, Settings};
+pub use self::quarantine::Quarantined;
+pub use self::recycle::{Recycled, Restored};
+pub use self::seed::SeedContent;
 pub use self::snapshot::describe_image;
 pub use crate::hypervisor::{BackingFile, DiskFormat, Seen};
 
@@ -175,7 +182,7 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// # Errors
     /// `STORAGE_ERROR`.
-    async fn retire_disk(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause>;
+    async fn retire_disk(&self, vm: VmId, disk: EventId, how: &Retirement) -> Result<(), Cause>;
 
     /// Deletes at once, with receipts, what earlier events put into the recycle folder for this VM. Repeatable.
     ///
@@ -265,6 +272,17 @@ pub struct NewDisk {
     pub mode: DiskMode,
     /// Its virtual size.
     pub size_bytes: u64,
+}
+
+/// How a disk is taken away, and what is to be known of it afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retirement {
+    /// Into the recycle folder, or at once.
+    pub disposal: DiskDisposal,
+    /// The event that takes it away; none: a person does, on the spot.
+    pub by: Option<EventId>,
+    /// What its VM is made of, so that it can be built again from the disk; none: not known here.
+    pub spec: Option<VmSpec>,
 }
 
 /// Size and free bytes of a file system.

@@ -166,6 +166,8 @@ reasons! {
     PlaintextRefused = "PLAINTEXT_REFUSED", FailedPrecondition;
     /// Not reachable.
     Unreachable = "UNREACHABLE", Unavailable;
+    /// Two sources on a host disagree; its doctor tells how.
+    Disagreement = "DISAGREEMENT", FailedPrecondition;
     /// A bug: a state that should not exist.
     Internal = "INTERNAL", Internal;
 }

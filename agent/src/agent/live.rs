@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dewpoint_proto::cause::Reason;
+use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::local::StatusResponse;
 use tokio::sync::watch;
@@ -21,6 +21,8 @@ pub(super) struct Daemon {
     pub(super) link: Option<watch::Receiver<LinkState>>,
     pub(super) hold: watch::Receiver<bool>,
     pub(super) inventory: Arc<dyn Inventory>,
+    /// What the slow sweep found.
+    pub(super) swept: watch::Receiver<Option<Cause>>,
 }
 
 #[async_trait]
@@ -38,6 +40,7 @@ impl Live for Daemon {
             hold: *self.hold.borrow(),
             started_at_ms: self.started.0,
             session_detail,
+            notes: self.swept.borrow().iter().cloned().map(Into::into).collect(),
         }
     }
 }

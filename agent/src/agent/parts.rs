@@ -1,7 +1,6 @@
 //! The parts, made in the order in which they need each other, and set running.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use dewpoint_common::{message, systemd, telemetry};
 use dewpoint_proto::cause::{Cause, Reason};
@@ -22,9 +21,11 @@ use super::elsewhere::Elsewhere;
 use super::heart::Heart;
 use super::inventory::Host;
 use super::live::Daemon;
+use super::mender::Mender;
+use super::open;
+use super::sweep::Sweep;
 use super::upkeep::Upkeep;
 use super::words::Words;
-use crate::clock::SystemClock;
 use crate::config::{Config, Manner};
 use crate::execute::apply::Effects;
 use crate::execute::executor::{self, Executor};
@@ -32,29 +33,20 @@ use crate::execute::keep;
 use crate::execute::keep::board::Board;
 use crate::execute::settings::Settings;
 use crate::hypervisor::Hypervisor;
-use crate::hypervisor::libvirt::{self, Libvirt};
 use crate::identity::{self, DataLock, Home};
-use crate::intake;
-use crate::journal::moment::BootId;
-use crate::journal::{self, Journal, Journaled};
+use crate::journal::{Journal, Journaled};
 use crate::link::dial::{Coordinator, Plaintext};
 use crate::link::{self, Link};
 use crate::local::cli::RunArgs;
-use crate::local::commands::expects;
 use crate::local::service::LocalService;
 use crate::local::socket;
-use crate::network::nft::{Nft, NftSettings};
 use crate::notes::{self, Notes, Recorded};
 use crate::report::Inventory;
 use crate::report::progress::ProgressBoard;
-use crate::storage::{self, Files};
+use crate::storage::Files;
 
 /// Accepted events on their way to the executor; a VM has at most one unfinished event and what supersedes it.
 const ADMITTED: usize = 2 * dewpoint_proto::limits::VMS_PER_HOST as usize;
-/// How long an event's bytes, which hold user-data, are kept after its end.
-const KEEP_BODIES: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long a finished event may be asked for again.
-const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// All parts, not yet running.
 pub(super) struct Parts {
@@ -67,27 +59,18 @@ pub(super) struct Parts {
     link: Option<Link>,
     local: LocalService,
     listener: UnixListener,
+    kept_up: KeptUp,
+    lock: DataLock,
+}
+
+/// What is done now and then.
+struct KeptUp {
     upkeep: Upkeep,
     /// None: the agent only observes.
     adoption: Option<Adoption>,
     /// None: likewise.
     elsewhere: Option<Elsewhere>,
-    lock: DataLock,
-}
-
-/// libvirt as configured; also for commands that only look.
-///
-/// # Errors
-/// `INVALID` for what the configuration says of CPUs; `INTERNAL` when there can be no thread.
-pub fn libvirt(config: &Config) -> Result<Libvirt, Cause> {
-    let hypervisor = &config.hypervisor;
-    Libvirt::new(libvirt::Settings {
-        uri: hypervisor.uri.clone(),
-        virt_type: hypervisor.virt_type,
-        machine: hypervisor.machine.clone(),
-        cpu: hypervisor.cpu_mode.parse()?,
-        ..libvirt::Settings::default()
-    })
+    sweep: Sweep,
 }
 
 /// What all parts stand on.
@@ -109,11 +92,11 @@ impl Ground {
         let lock = take_data_dir(config)?;
         let (home, host) = home(config)?;
         speak_as(host);
-        let journal = open_journal(config)?;
+        let journal = open::open_journal(config)?;
         let held = journal.tail().await.map_err(Cause::from)?.session.hold;
-        let files = open_files(config, host)?;
+        let files = open::open_files(config, host)?;
         let notes = open_notes(config, &journal);
-        let effects = effects(config, &files, &notes)?;
+        let effects = recorded(open::effects(config, &files)?, &notes);
         let listen = Box::pin(notes.listen(effects.hypervisor.events()));
         Ok(Self { lock, home, host, journal, held, files, effects, listen })
     }
@@ -149,7 +132,10 @@ impl Parts {
         let state = link.as_ref().map(Link::state);
         let (words, session) = (Words::new(state.clone(), held), state.clone());
         let (server, hold) = (words.server(), words.hold());
+        let mender = Mender::new(&config, host, (&effects, &files), &journal);
+        let sweep = Sweep::new(mender.eyes.clone());
         let live = Daemon {
+            swept: sweep.found(),
             coordinator: config.coordinator.clone(),
             started: Millis::now(),
             link: state,
@@ -159,27 +145,17 @@ impl Parts {
         let settings = settings(&config);
         let files = (manner == Manner::Acts).then_some(files);
         let upkeep = Upkeep { journal: journal.clone(), files, listen };
-        let local =
-            LocalService { journal: journal.clone(), admitted, board: board.clone(), live: Arc::new(live) };
-        let (proven, hypervisor) = (journal.clone(), Arc::clone(&effects.hypervisor));
-        let parts = executor::Parts { journal, effects, settings, server, hold, board, keeping };
-        let executor = (manner == Manner::Acts).then(|| Executor::new(parts));
-        let heart = Heart::new(executor.clone(), proven, inventory, session);
+        let hypervisor = Arc::clone(&effects.hypervisor);
+        let executor = (manner == Manner::Acts).then(|| {
+            let (journal, board) = (journal.clone(), board.clone());
+            Executor::new(executor::Parts { journal, effects, settings, server, hold, board, keeping })
+        });
+        let heart = Heart::new(executor.clone(), journal.clone(), inventory, session);
+        let mend = Arc::new(mender.with(executor.clone()));
+        let local = LocalService { journal, admitted, board, live: Arc::new(live), mend };
         let listener = socket::bind(&config.socket)?;
-        Ok(Self {
-            executor,
-            hypervisor,
-            heart,
-            accepted,
-            words,
-            link,
-            local,
-            listener,
-            upkeep,
-            adoption,
-            elsewhere,
-            lock,
-        })
+        let kept_up = KeptUp { upkeep, adoption, elsewhere, sweep };
+        Ok(Self { executor, hypervisor, heart, accepted, words, link, local, listener, kept_up, lock })
     }
 
     /// Goes on with what was half done. An agent that only observes leaves it as it is.
@@ -188,7 +164,7 @@ impl Parts {
             tracing::warn!("this agent only observes: it reports, refuses every event, and touches nothing");
             return Ok(());
         };
-        if let Some(elsewhere) = &self.elsewhere {
+        if let Some(elsewhere) = &self.kept_up.elsewhere {
             elsewhere.refuse_without_folders().await?;
         }
         for event in executor.recover().await.map_err(Cause::from)? {
@@ -200,20 +176,8 @@ impl Parts {
 
     /// Sets every part running, each under its name; they end when `stop` says so.
     pub(super) fn spawn(self, tasks: &mut JoinSet<Ended>, stop: &CancellationToken) {
-        let Self {
-            executor,
-            heart,
-            accepted,
-            words,
-            link,
-            local,
-            listener,
-            upkeep,
-            adoption,
-            elsewhere,
-            lock,
-            ..
-        } = self;
+        let Self { executor, heart, accepted, words, link, local, listener, kept_up, lock, .. } = self;
+        let KeptUp { upkeep, adoption, elsewhere, sweep } = kept_up;
         let told = stop.clone();
         tasks.spawn(async move { ("the watchdog", beaten(heart, told).await) });
         let told = stop.clone();
@@ -241,6 +205,7 @@ impl Parts {
                 () = upkeep.run() => {}
                 () = adopted(adoption) => {}
                 () = looked_for(elsewhere) => {}
+                () = sweep.run() => {}
             }
             ("the upkeep", Ok(()))
         });
@@ -297,25 +262,6 @@ fn home(config: &Config) -> Result<(Home, HostId), Cause> {
     Ok((home, host))
 }
 
-fn open_journal(config: &Config) -> Result<Journal, Cause> {
-    let boot = BootId::read().map_err(|error| {
-        Cause::new(Reason::Internal, format!("the kernel does not tell its boot id: {error}"))
-            .advise("mount /proc; the agent tells boots apart by it")
-    })?;
-    let settings = journal::Settings {
-        clock: Arc::new(SystemClock),
-        boot,
-        judge: match config.manner() {
-            Manner::Acts => intake::judge,
-            Manner::Observes => intake::judge_observing,
-        },
-        expects: expects(&config.data_dir),
-        keep_bodies: KEEP_BODIES,
-        keep_events: KEEP_EVENTS,
-    };
-    Journal::open(&config.data_dir.join("agent.db"), settings).map_err(Cause::from)
-}
-
 fn inventory(
     journal: &Journal,
     effects: &Effects,
@@ -353,30 +299,10 @@ fn speak_as(host: HostId) {
     tracing::info!(message_id = message::STARTED, version, "starting as host {host}");
 }
 
-fn open_files(config: &Config, host: HostId) -> Result<Files, Cause> {
-    let settings = storage::Settings {
-        group: config.storage.group.clone(),
-        recycle_for: config.storage.recycle_time.0,
-        recycle_bytes: config.storage.recycle_budget.0,
-        image_bytes: config.storage.image_budget.0,
-        reserve_bytes: config.storage.reserve.0,
-        ..storage::Settings::new(config.data_dir.clone(), host)
-    };
-    match config.manner() {
-        Manner::Acts => Files::open(settings, Arc::new(SystemClock)),
-        Manner::Observes => Ok(Files::observing(settings, Arc::new(SystemClock))),
-    }
-}
-
-fn effects(config: &Config, files: &Files, notes: &Notes) -> Result<Effects, Cause> {
-    Ok(Effects {
-        hypervisor: Arc::new(Recorded::new(Arc::new(libvirt(config)?), notes.clone())),
-        storage: Arc::new(files.clone()),
-        shield: Arc::new(Nft::new(NftSettings {
-            table: config.network.nft_table.clone(),
-            ..NftSettings::default()
-        })),
-    })
+/// With every call to libvirt in the notes.
+fn recorded(effects: Effects, notes: &Notes) -> Effects {
+    let hypervisor = Arc::new(Recorded::new(effects.hypervisor, notes.clone()));
+    Effects { hypervisor, ..effects }
 }
 
 fn settings(config: &Config) -> Settings {

@@ -16,7 +16,7 @@ use super::plan::{Next, Question, create, mark};
 use super::step::Step;
 use crate::hypervisor::{Call, Consistency, DomainNic, DomainSpec, Hypervisor, Mark};
 use crate::network::{Shield, tap_name};
-use crate::storage::{JobProgress, NewDisk, Storage};
+use crate::storage::{JobProgress, NewDisk, Retirement, Storage};
 
 /// What effects go through.
 #[derive(Clone)]
@@ -90,7 +90,8 @@ pub async fn apply(
                 storage.purge_recycled(vm).await?;
             }
             for (disk, disposal) in retired(question) {
-                storage.retire_disk(vm, disk, disposal).await?;
+                let how = Retirement { disposal, by: Some(id), spec: question.spec.cloned() };
+                storage.retire_disk(vm, disk, &how).await?;
             }
         }
         Step::Discard => storage.discard(vm, id).await?,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dewpoint_common::message;
+use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
 use futures::FutureExt;
 use tokio::sync::broadcast::error::RecvError;
@@ -182,6 +183,36 @@ impl Executor {
     pub fn busy(&self) -> Vec<VmId> {
         self.shared.doors().keys().copied().collect()
     }
+
+    /// Keeps a VM without a lane while a person mends it: events that come meanwhile wait until the hold is dropped.
+    ///
+    /// # Errors
+    /// `VM_BUSY` when it has a lane, or somebody else mends it.
+    pub fn hold_lane(&self, vm: VmId) -> Result<LaneHold, Cause> {
+        let mut doors = self.shared.doors();
+        if doors.contains_key(&vm) {
+            return Err(Cause::new(Reason::VmBusy, "an event of the VM is at work")
+                .advise("wait for it; see `dewpoint-agent events --unfinished`")
+                .with("vm_id", vm));
+        }
+        doors.insert(vm, Door::default());
+        Ok(LaneHold { shared: Arc::clone(&self.shared), vm })
+    }
+}
+
+/// A VM without a lane, for as long as this is kept.
+pub struct LaneHold {
+    shared: Arc<Shared>,
+    vm: VmId,
+}
+
+impl Drop for LaneHold {
+    fn drop(&mut self) {
+        // What came meanwhile gets its lane now.
+        if !self.shared.close(self.vm) {
+            self.shared.spawn_lane(self.vm);
+        }
+    }
 }
 
 async fn asked(pulses: &mut Option<mpsc::Receiver<oneshot::Sender<()>>>) -> Option<oneshot::Sender<()>> {
@@ -217,15 +248,19 @@ impl Shared {
         door.waiting.extend(incoming);
         door.bell.notify_one();
         if new {
-            let lane = AssertUnwindSafe(Lane::new(vm, Arc::clone(self)).run()).catch_unwind();
-            let watched = async move {
-                if lane.await.is_err() {
-                    // A bug. The VM's events stay in the journal for the next start; no other lane is touched.
-                    tracing::error!("the VM's lane panicked, and goes on when the agent is started again");
-                }
-            };
-            self.lanes.spawn(watched.instrument(tracing::info_span!("lane", vm_id = %vm)));
+            self.spawn_lane(vm);
         }
+    }
+
+    fn spawn_lane(self: &Arc<Self>, vm: VmId) {
+        let lane = AssertUnwindSafe(Lane::new(vm, Arc::clone(self)).run()).catch_unwind();
+        let watched = async move {
+            if lane.await.is_err() {
+                // A bug. The VM's events stay in the journal for the next start; no other lane is touched.
+                tracing::error!("the VM's lane panicked, and goes on when the agent is started again");
+            }
+        };
+        self.lanes.spawn(watched.instrument(tracing::info_span!("lane", vm_id = %vm)));
     }
 
     /// Asks the keeper for a look at a VM, once no event is at work on it.

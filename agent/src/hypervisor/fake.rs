@@ -18,7 +18,7 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
 use tokio::sync::broadcast;
 
-use super::{Call, Consistency, Domain, DomainEvent, Domains, Hypervisor, Seen};
+use super::{Call, Consistency, Details, Domain, DomainEvent, Domains, Hypervisor, Inspected, Seen};
 use script::Fault;
 use world::World;
 
@@ -56,6 +56,18 @@ impl Hypervisor for FakeHypervisor {
             let ours = state.domains.iter().filter_map(|(vm, domain)| Some((*vm, domain.spec.as_ref()?)));
             ours.map(|(vm, spec)| (vm, vec![spec.disk.clone(), spec.seed.clone()])).collect()
         }))
+    }
+
+    async fn inspect(&self, which: Option<VmId>) -> Result<BTreeMap<VmId, Inspected>, Cause> {
+        let mut domains = self.list().await?;
+        domains.retain(|vm, _| which.is_none_or(|which| which == *vm));
+        let details = self.0.change(|state| domains.keys().map(|vm| (*vm, state.details(*vm))).collect());
+        let mut details: BTreeMap<VmId, Seen<Details>> = details;
+        let both = |(vm, domain)| {
+            let details = details.remove(&vm).unwrap_or(Seen::Absent);
+            (vm, Inspected { domain, details })
+        };
+        Ok(domains.into_iter().map(both).collect())
     }
 
     async fn apply(&self, call: Call) -> Result<Option<Consistency>, Cause> {

@@ -16,13 +16,14 @@ use tokio::sync::broadcast;
 use self::events::Events;
 use self::lanes::Lanes;
 use self::workers::{Abandoned, Job, Pool};
-use super::{Call, Consistency, Control, Domain, DomainEvent, Domains, Hypervisor, Seen};
+use super::{Call, Consistency, Control, Domain, DomainEvent, Domains, Hypervisor, Inspected, Seen};
 
 mod backup;
 mod call;
 mod eventloop;
 mod events;
 mod ffi;
+mod inspect;
 mod lanes;
 mod link;
 mod mark;
@@ -82,7 +83,11 @@ impl Libvirt {
             Call::PowerOff(_) => deadlines.power_off,
             Call::AskShutdown(_) | Call::Thaw(_) => deadlines.guest,
             Call::BeginBackup { .. } => deadlines.begin_backup,
-            Call::Define(_) | Call::Mark(_) | Call::Undefine(_) | Call::AbortBackup(_) => deadlines.other,
+            Call::Define(_)
+            | Call::Mark(_)
+            | Call::Undefine(_)
+            | Call::AbortBackup(_)
+            | Call::AutostartOff(_) => deadlines.other,
         }
     }
 
@@ -133,6 +138,18 @@ impl Hypervisor for Libvirt {
     async fn disk_files(&self) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Cause> {
         let job = Job { name: "disk files", deadline: self.settings.deadlines.list, ticket: None };
         self.observers.run(job, |link| link.ask("tell of the domains' disks", sources::all)).await
+    }
+
+    async fn inspect(&self, which: Option<VmId>) -> Result<BTreeMap<VmId, Inspected>, Cause> {
+        let job = Job { name: "inspect", deadline: self.settings.deadlines.list, ticket: None };
+        let look = move |link: &mut link::Link| {
+            link.ask("tell of the domains", |connect| inspect::inspect(connect, which))
+        };
+        let mut found = self.observers.run(job, look).await?;
+        for inspected in found.values_mut() {
+            inspected.domain = self.with_overrun(inspected.domain.clone());
+        }
+        Ok(found)
     }
 
     async fn apply(&self, call: Call) -> Result<Option<Consistency>, Cause> {

@@ -1,9 +1,11 @@
 //! The journal read-only, for the local commands: the same whether the daemon is up or down.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use dewpoint_proto::ids::{EventId, ReportSeq, VmId};
+use dewpoint_proto::time::Millis;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::{JournalError, OpenError};
@@ -57,6 +59,22 @@ impl Reader {
     /// When the database cannot be read.
     pub fn vms_named(&self, name: &str) -> Result<Vec<VmRow>, JournalError> {
         query::vms_named(&self.db, name)
+    }
+
+    /// Every VM that was here and is gone.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn gone(&self) -> Result<BTreeSet<VmId>, JournalError> {
+        query::gone(&self.db)
+    }
+
+    /// When the oldest report was written that waits for an acknowledgement.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn waits_since(&self) -> Result<Option<Millis>, JournalError> {
+        query::waits_since(&self.db)
     }
 
     /// Where the journal ends.

@@ -43,6 +43,18 @@ pub enum Command {
     Why(WhyArgs),
     /// Carry out an event from a TOML or JSON file, without a coordinator.
     Submit(SubmitArgs),
+    /// Compare coordinator, journal, libvirt, disk and network, and say what to do where they disagree.
+    ///
+    /// Works with the daemon up or down, and changes nothing without --repair. What a repair would be is said with each
+    /// finding; none destroys anything, and what only a person can decide is not repaired. Exit status: 0 nothing found
+    /// but notes, 1 warnings or worse, after --repair as it is then; others as for every command.
+    Doctor(DoctorArgs),
+    /// Disks that were replaced or deleted, and wait before they go for good.
+    #[command(subcommand)]
+    Recycle(RecycleCommand),
+    /// What bears our mark, and the journal does not explain: domains, folders, and what is in the quarantine.
+    #[command(subcommand)]
+    Orphans(OrphansCommand),
     /// Check the configuration and print it with every default.
     CheckConfig,
     /// Look whether the journal can be used, or begin a new one.
@@ -50,8 +62,6 @@ pub enum Command {
     Journal(JournalCommand),
     /// Print this host's id; or, with the agent stopped, say that it is to be believed on this machine.
     HostId(HostIdArgs),
-    /// Say what is wrong here, and what to do about it.
-    Doctor(DoctorArgs),
     /// Say whether the agent can be upgraded now.
     ///
     /// Exit status: 0 safe, 1 something should be mended first, 4 the agent to be installed would refuse the journal.
@@ -94,14 +104,6 @@ pub struct HostIdArgs {
     /// The host-id file was lost, and the VMs' folders bear the mark of this host.
     #[arg(long, value_name = "ID")]
     pub take: Option<HostId>,
-}
-
-/// What is looked at.
-#[derive(Debug, Args)]
-pub struct DoctorArgs {
-    /// Whether this machine is ready to run VMs: KVM, libvirt, bridge, disk, clock and so on.
-    #[arg(long, required = true)]
-    pub host: bool,
 }
 
 /// What is to be installed; left out: another build of this version.
@@ -186,4 +188,94 @@ pub struct SubmitArgs {
     /// How long to wait for its end.
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     pub timeout: std::time::Duration,
+}
+
+/// What the doctor does.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Look instead whether this machine is ready to run VMs: KVM, libvirt, bridge, disk, clock and so on.
+    #[arg(long, conflicts_with_all = ["repair", "yes", "vm", "insecure"])]
+    pub host: bool,
+    /// Repair what can be repaired, asking before each.
+    #[arg(long)]
+    pub repair: bool,
+    /// Do not ask.
+    #[arg(long, requires = "repair")]
+    pub yes: bool,
+    /// Of this VM alone.
+    #[arg(long)]
+    pub vm: Option<VmId>,
+    /// Ask a coordinator beyond this machine without encryption.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// What to do with the recycle folder. A disk's id there is that of the event that had made it.
+#[derive(Debug, Subcommand)]
+pub enum RecycleCommand {
+    /// What is there, the oldest first: of which VM, since when, until when, how large.
+    Ls,
+    /// All that is known of one disk.
+    Show {
+        /// The disk's id.
+        disk: EventId,
+    },
+    /// Write a copy of a disk, and the event that builds its VM again from it.
+    ///
+    /// Nothing that is in use is touched: the recycled disk stays where it is, and the copy is a qcow2 that stands alone.
+    /// Beside it, in PATH.toml, is an event for `dewpoint-agent submit`: a create under the VM's old id when the VM was
+    /// destroyed, a restore when it is still there. So a VM that was destroyed by mistake is back with two commands.
+    Restore(RestoreArgs),
+    /// Delete disks for good, with a receipt for each in recycle/receipts.log. Asks first.
+    Purge(PurgeArgs),
+}
+
+/// What is restored, and where to.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The disk's id.
+    pub disk: EventId,
+    /// Where the copy goes; nothing may be there.
+    #[arg(long, value_name = "PATH")]
+    pub to: PathBuf,
+}
+
+/// What is purged.
+#[derive(Debug, Args)]
+pub struct PurgeArgs {
+    /// The disks' ids.
+    #[arg(required_unless_present = "older_than", conflicts_with = "older_than")]
+    pub disks: Vec<EventId>,
+    /// All that are there for longer than this, such as 12h or 2days.
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub older_than: Option<std::time::Duration>,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What to do with orphans. They are never removed by themselves, and what bears no mark of ours is never touched.
+#[derive(Debug, Subcommand)]
+pub enum OrphansCommand {
+    /// What is there: domains and folders of VMs that the journal does not have, and what is in the quarantine.
+    Ls,
+    /// Take a VM into the journal, as its domain's mark says: generation, run, disk, whether it is wanted on.
+    ///
+    /// What it is made of is read from its domain and its seed; labels, and the names of networks, are not in them. It
+    /// runs on undisturbed, takes events from then on, and is reported to the coordinator.
+    Adopt {
+        /// The VM's id.
+        vm: VmId,
+    },
+    /// Remove a VM that the journal does not have, or something from the quarantine. Asks first.
+    ///
+    /// A running VM is powered off. Disks go to the recycle folder, with a receipt in mended.log: `recycle restore` has
+    /// them back for as long as they are kept there.
+    Remove {
+        /// A VM's id, or a name in the quarantine.
+        what: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }

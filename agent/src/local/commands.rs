@@ -4,6 +4,9 @@ mod doctor;
 mod events;
 mod host_id;
 mod journal;
+mod orphans;
+mod readiness;
+mod recycle;
 mod status;
 mod submit;
 mod upgrade_check;
@@ -11,30 +14,52 @@ mod vms;
 mod why;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::CommandFactory;
 use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::ids::HostId;
 
 pub use journal::expects;
 
 use super::cli::{Cli, Command, EventCommand};
 use super::print::{self, Form};
-use crate::config::Config;
+use crate::clock::SystemClock;
+use crate::config::{Config, Manner};
+use crate::identity::DataLock;
 use crate::journal::Reader;
+use crate::storage::Files;
+use crate::{agent, identity};
 
 /// Carries out a command, all but `run`.
 ///
 /// # Errors
 /// A cause; its reason decides the exit status.
-pub async fn carry_out(cli: Cli) -> Result<(), Cause> {
+pub async fn carry_out(cli: Cli) -> Result<Ended, Cause> {
     let form = if cli.json { Form::Json } else { Form::Text };
-    match cli.command {
+    if let Command::Doctor(args) = cli.command {
+        if args.host {
+            return readiness::tell(&Config::read(&cli.config)?, form).await.map(|()| Ended::Well);
+        }
+        return doctor::examine(&Config::read(&cli.config)?, &args, form).await;
+    }
+    let carried_out = match cli.command {
         // These need no configuration.
         Command::Completion { shell } => completion(shell),
         Command::Man { folder } => man(&folder),
         Command::CheckConfig => check_config(&cli.config, form),
         command => with_config(command, &Config::read(&cli.config)?, form).await,
-    }
+    };
+    carried_out.map(|()| Ended::Well)
+}
+
+/// How a command ended that did what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All is well.
+    Well,
+    /// It looked, and found what a person should see to.
+    WithFindings,
 }
 
 async fn with_config(command: Command, config: &Config, form: Form) -> Result<(), Cause> {
@@ -45,14 +70,16 @@ async fn with_config(command: Command, config: &Config, form: Form) -> Result<()
         Command::Event(EventCommand::Show { id }) => events::show(&reader(config)?, id, form),
         Command::Submit(args) => submit::submit(config, &args, form).await,
         Command::Why(args) => why::tell(config, &args, form).await,
+        Command::Orphans(command) => orphans::carry_out(config, command, form).await,
+        Command::Recycle(command) => recycle::carry_out(config, command, form).await,
         Command::Journal(command) => journal::carry_out(command, config, form),
         Command::HostId(args) => host_id::carry_out(config, &args, form),
-        // It looks at nothing but the host yet, so `--host` is always there.
-        Command::Doctor(_) => doctor::host(config, form).await,
         Command::UpgradeCheck(args) => upgrade_check::show(config, &args, form).await,
-        Command::Run(_) | Command::Completion { .. } | Command::Man { .. } | Command::CheckConfig => {
-            Err(Cause::new(Reason::Internal, "this command is carried out elsewhere"))
-        }
+        Command::Run(_)
+        | Command::Doctor(_)
+        | Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::CheckConfig => Err(Cause::new(Reason::Internal, "this command is carried out elsewhere")),
     }
 }
 
@@ -75,6 +102,35 @@ pub fn exit_status(cause: &Cause) -> u8 {
         | tonic::Code::Unimplemented => 4,
         _ => 1,
     }
+}
+
+/// The data folder for looking, or for changing it with no daemon there.
+fn files(config: &Config) -> Result<Files, Cause> {
+    let identity = identity::read(&config.data_dir)?.ok_or_else(|| no_host_id(config))?;
+    Ok(files_of(config, identity.host_id))
+}
+
+fn files_of(config: &Config, host: HostId) -> Files {
+    Files::over(agent::storage_settings(config, host), Arc::new(SystemClock))
+}
+
+/// Takes the data folder for a command that changes it, with no daemon there.
+fn held(config: &Config) -> Result<DataLock, Cause> {
+    match config.manner() {
+        Manner::Acts => identity::lock(&config.data_dir),
+        Manner::Observes => Err(agent::only_observes()),
+    }
+}
+
+fn no_host_id(config: &Config) -> Cause {
+    Cause::new(Reason::HostNotFound, format!("{} has no host-id yet", config.data_dir.display()))
+        .advise("it is made when the agent first starts")
+}
+
+/// The daemon took a request, and did not answer in time.
+fn too_slow(most: std::time::Duration) -> Cause {
+    Cause::new(Reason::Unreachable, format!("the daemon did not answer within {} s", most.as_secs()))
+        .advise("what was asked may have been done, and may yet be: look again; see `dewpoint-agent status`")
 }
 
 fn reader(config: &Config) -> Result<Reader, Cause> {

@@ -14,6 +14,8 @@
 //! gateway4 = "192.0.2.1"
 //! ```
 
+pub mod write;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

@@ -7,11 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::Body;
-use dewpoint_proto::ids::EventId;
+use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::status::to_status;
 use dewpoint_proto::wire::local::{
-    Doing, DoingRequest, DoingResponse, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse,
-    WatchRequest, WatchResponse, local_server::Local,
+    AdoptOrphanRequest, AdoptOrphanResponse, Doing, DoingRequest, DoingResponse, PurgeRecycledRequest,
+    PurgeRecycledResponse, RemoveOrphanRequest, RemoveOrphanResponse, RepairRequest, RepairResponse,
+    StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, WatchRequest, WatchResponse,
+    local_server::Local,
 };
 use futures::Stream;
 use tokio::sync::mpsc::OwnedPermit;
@@ -19,6 +21,8 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::doctor::orphans::Orphaned;
+use crate::doctor::repair::{Key, Receipt};
 use crate::journal::stage::Stage;
 use crate::journal::{Admission, Admitted, Change, Delivery, Journal, Journaled, Origin, Payload};
 use crate::report::progress::ProgressBoard;
@@ -35,6 +39,19 @@ pub trait Live: Send + Sync + 'static {
     async fn status(&self) -> StatusResponse;
 }
 
+/// What a person has done on the spot.
+#[async_trait]
+pub trait Mend: Send + Sync + 'static {
+    /// Deletes disks of the recycle folder for good; returns those that were there.
+    async fn purge_recycled(&self, disks: Vec<EventId>) -> Result<Vec<EventId>, Cause>;
+    /// Repairs what is still found; none: it is no longer there.
+    async fn repair(&self, key: Key) -> Result<Option<Receipt>, Cause>;
+    /// Takes an orphan into the journal; says what was done.
+    async fn adopt_orphan(&self, vm: VmId) -> Result<String, Cause>;
+    /// Removes an orphan, or something from the quarantine; says what was done.
+    async fn remove_orphan(&self, what: Orphaned) -> Result<String, Cause>;
+}
+
 /// The service behind the socket.
 pub struct LocalService {
     /// Where submitted events are journaled.
@@ -45,6 +62,8 @@ pub struct LocalService {
     pub board: ProgressBoard,
     /// How the daemon is.
     pub live: Arc<dyn Live>,
+    /// What mends it.
+    pub mend: Arc<dyn Mend>,
 }
 
 type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
@@ -79,6 +98,45 @@ impl Local for LocalService {
         });
         Ok(Response::new(DoingResponse { doing: doing.collect() }))
     }
+
+    async fn purge_recycled(
+        &self,
+        request: Request<PurgeRecycledRequest>,
+    ) -> Result<Response<PurgeRecycledResponse>, Status> {
+        let named = request.into_inner().disks;
+        let disks: Result<Vec<EventId>, Cause> = named.iter().map(|disk| disk.parse()).collect();
+        let purged = self.mend.purge_recycled(disks.map_err(to_status)?).await.map_err(to_status)?;
+        Ok(Response::new(PurgeRecycledResponse { disks: purged.iter().map(ToString::to_string).collect() }))
+    }
+
+    async fn adopt_orphan(
+        &self,
+        request: Request<AdoptOrphanRequest>,
+    ) -> Result<Response<AdoptOrphanResponse>, Status> {
+        let vm = request.into_inner().vm_id.parse().map_err(to_status)?;
+        let done = self.mend.adopt_orphan(vm).await.map_err(to_status)?;
+        Ok(Response::new(AdoptOrphanResponse { done }))
+    }
+
+    async fn remove_orphan(
+        &self,
+        request: Request<RemoveOrphanRequest>,
+    ) -> Result<Response<RemoveOrphanResponse>, Status> {
+        let what = Orphaned::of(&request.into_inner().what);
+        let done = self.mend.remove_orphan(what).await.map_err(to_status)?;
+        Ok(Response::new(RemoveOrphanResponse { done }))
+    }
+
+    async fn repair(&self, request: Request<RepairRequest>) -> Result<Response<RepairResponse>, Status> {
+        let receipt = self.mend.repair(key(request.into_inner()).map_err(to_status)?).await;
+        let done = receipt.map_err(to_status)?.map(|receipt| receipt.done).unwrap_or_default();
+        Ok(Response::new(RepairResponse { done }))
+    }
+}
+
+fn key(request: RepairRequest) -> Result<Key, Cause> {
+    let vm = Some(request.vm_id.as_str()).filter(|id| !id.is_empty());
+    Ok(Key { code: request.code, vm: vm.map(str::parse).transpose()?, subject: request.subject })
 }
 
 impl LocalService {

@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::VmId;
+use dewpoint_proto::names::InterfaceName;
 
-use super::{Allowed, Seen, Shield};
+use super::{Allowed, Rules, Seen, Shield, Survey};
 use crate::hypervisor::fake::script::Fault;
 use crate::hypervisor::fake::world::{State, World};
 
@@ -39,6 +40,22 @@ impl Shield for FakeShield {
             Some(_) => Seen::Unknown("nftables does not answer".to_owned()),
             None => self.0.change(|state| state.rules.get(&vm).cloned()).map_or(Seen::Absent, Seen::There),
         }
+    }
+
+    async fn survey(&self) -> Result<Survey, Cause> {
+        let in_force: Vec<Allowed> = self.0.change(|state| state.rules.values().flatten().cloned().collect());
+        let taps = in_force.iter().map(|allowed| allowed.tap.to_string()).collect();
+        Ok(Survey { rules: Rules::Whole, in_force, taps })
+    }
+
+    async fn clear_taps(&self, taps: &[InterfaceName]) -> Result<(), Cause> {
+        self.call("clear-taps", |state| {
+            for rules in state.rules.values_mut() {
+                rules.retain(|allowed| !taps.contains(&allowed.tap));
+            }
+            state.rules.retain(|_, rules| !rules.is_empty());
+        })
+        .await
     }
 
     async fn set(&self, vm: VmId, rules: &[Allowed]) -> Result<(), Cause> {

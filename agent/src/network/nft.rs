@@ -7,11 +7,12 @@
 use async_trait::async_trait;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
+use dewpoint_proto::names::InterfaceName;
 use tokio::sync::Mutex;
 
 use self::command::Command;
 use self::listing::Listing;
-use super::{Allowed, Seen, Shield, tap_prefix};
+use super::{Allowed, Rules, Seen, Shield, Survey, tap_prefix};
 
 mod command;
 mod listing;
@@ -83,6 +84,31 @@ impl Shield for Nft {
         }
         // Elements without the rules that use them hold nobody back.
         Seen::There(if listing.is_whole() { ruleset::in_force(&found) } else { Vec::new() })
+    }
+
+    async fn survey(&self) -> Result<Survey, Cause> {
+        let listing = self.listing().await?;
+        let all = listing.of("");
+        let rules = match (listing.is_whole(), listing.has_rules()) {
+            (true, _) => Rules::Whole,
+            (false, true) => Rules::Broken,
+            (false, false) => Rules::None,
+        };
+        let taps = all.iter().map(|element| element.tap.clone()).collect();
+        Ok(Survey { rules, in_force: ruleset::in_force(&all), taps })
+    }
+
+    async fn clear_taps(&self, taps: &[InterfaceName]) -> Result<(), Cause> {
+        let _turn = self.changing.lock().await;
+        let listing = self.listing().await?;
+        let mut script = String::new();
+        for tap in taps {
+            // A tap's whole name, and none that only begins so.
+            for gone in listing.of(tap.as_str()).iter().filter(|element| element.tap == tap.as_str()) {
+                script.push_str(&gone.remove(&self.table));
+            }
+        }
+        if script.is_empty() { Ok(()) } else { self.command.run(&script).await }
     }
 
     async fn set(&self, vm: VmId, rules: &[Allowed]) -> Result<(), Cause> {

@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 
 use super::Notes;
 use super::rows::{CallEnd, CallNote, Sight};
-use crate::hypervisor::{Call, Consistency, Domain, DomainEvent, Domains, Hypervisor, Seen};
+use crate::hypervisor::{Call, Consistency, Domain, DomainEvent, Domains, Hypervisor, Inspected, Seen};
 
 /// A look at one VM.
 pub(super) const OBSERVE: &str = "observe";
@@ -21,6 +21,8 @@ pub(super) const OBSERVE: &str = "observe";
 const LIST: &str = "list";
 /// The files of all.
 const DISK_FILES: &str = "disk-files";
+/// A close look, for whoever mends the host.
+const INSPECT: &str = "inspect";
 
 /// A hypervisor whose calls are recorded, and what they show.
 pub struct Recorded {
@@ -97,6 +99,15 @@ impl Hypervisor for Recorded {
             self.notes.call(begun.ended(None, DISK_FILES, CallEnd::of(cause)));
         }
         listed
+    }
+
+    async fn inspect(&self, which: Option<VmId>) -> Result<BTreeMap<VmId, Inspected>, Cause> {
+        let begun = Begun::now();
+        let inspected = self.inner.inspect(which).await;
+        if let Err(cause) = &inspected {
+            self.notes.call(begun.ended(which, INSPECT, CallEnd::of(cause)));
+        }
+        inspected
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {

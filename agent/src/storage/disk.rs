@@ -114,6 +114,34 @@ impl Files {
         .await
     }
 
+    /// The virtual size of a disk, and whether it rests on an image.
+    ///
+    /// # Errors
+    /// `STORAGE_ERROR`, also when it is not there or not ours.
+    pub async fn disk_shape(&self, vm: VmId, event: EventId) -> Result<(u64, DiskMode), Cause> {
+        self.short(move |inner| {
+            inner.must_be_ours(vm)?;
+            let path = inner.layout.disk(vm, event);
+            let mode = if inner.backing(&path)?.is_some() { DiskMode::Overlay } else { DiskMode::FullCopy };
+            Ok((inner.virtual_size(&path)?, mode))
+        })
+        .await
+    }
+
+    /// Gives a VM's folder the backing image again that one of its disks rests on, from the cache. Repeatable.
+    ///
+    /// # Errors
+    /// `STORAGE_ERROR`, also when the image is not in the cache.
+    pub async fn link_base_again(&self, vm: VmId, image: ImageDigest) -> Result<(), Cause> {
+        let turn = self.lock(vm).await;
+        self.blocking(move |inner| {
+            let _turn = turn;
+            inner.must_be_ours(vm)?;
+            if inner.link_base(vm, image)? { Ok(()) } else { inner.copy_base(vm, image) }
+        })
+        .await
+    }
+
     /// A disk whose `.part` is finished is synced and named.
     async fn name_disk(&self, vm: VmId, event: EventId) -> Result<(), Cause> {
         self.blocking(move |inner| {

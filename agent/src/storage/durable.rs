@@ -9,13 +9,13 @@ pub mod recorder;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::libc;
-use nix::unistd::{Gid, fchown};
+use nix::unistd::{Gid, Uid, fchown};
 
 use super::layout::part_of;
 
@@ -68,13 +68,15 @@ pub trait Witness: Send + Sync + 'static {
 #[derive(Clone)]
 pub(super) struct Durable {
     root: PathBuf,
+    /// Whose the data folder is, when a person works in it as root; none: whoever we are.
+    owner: Option<Uid>,
     group: Option<Gid>,
     witness: Option<Arc<dyn Witness>>,
 }
 
 impl Durable {
     pub(super) fn new(root: PathBuf, group: Option<Gid>, witness: Option<Arc<dyn Witness>>) -> Self {
-        Self { root, group, witness }
+        Self { owner: owner_for_root(&root), root, group, witness }
     }
 
     /// A new empty file, open for reading and writing.
@@ -121,10 +123,30 @@ impl Durable {
 
     /// Group and mode, whatever the umask.
     pub(super) fn set_access(&self, file: &File, mode: u32) -> io::Result<()> {
-        if let Some(group) = self.group {
-            fchown(file, None, Some(group))?;
+        if self.owner.is_some() || self.group.is_some() {
+            fchown(file, self.owner, self.group)?;
         }
         file.set_permissions(Permissions::from_mode(mode))
+    }
+
+    /// The group that files are given; none: the agent's own.
+    pub(super) fn group(&self) -> Option<Gid> {
+        self.group
+    }
+
+    /// Owner, group and mode of something that is there, a folder or a regular file; no link is followed.
+    pub(super) fn own(&self, path: &Path, owner: u32, mode: u32) -> io::Result<()> {
+        let file =
+            OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+        let found = file.metadata()?;
+        if !found.is_file() && !found.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a file nor a folder"));
+        }
+        if found.uid() != owner {
+            fchown(&file, Some(Uid::from_raw(owner)), None)?;
+        }
+        self.set_access(&file, mode)?;
+        file.sync_all()
     }
 
     /// Content onto the disk.
@@ -228,6 +250,12 @@ impl Durable {
     fn parent<'a>(&'a self, path: &'a Path) -> &'a Path {
         path.parent().unwrap_or(&self.root)
     }
+}
+
+/// What root makes in an agent's folder must be the agent's, or it could not go on with it.
+fn owner_for_root(root: &Path) -> Option<Uid> {
+    let owner = fs::metadata(root).ok()?.uid();
+    (nix::unistd::geteuid().is_root() && owner != 0).then(|| Uid::from_raw(owner))
 }
 
 /// Opens a regular file for reading; a symbolic link, FIFO or device is an error, and opening it has no effect.

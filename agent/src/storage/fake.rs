@@ -12,7 +12,9 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{ImageDigest, ImageRef, VmSpec};
 use sha2::{Digest, Sha256};
 
-use super::{DiskPaths, ImageServer, JobProgress, NewDisk, Seen, SnapshotFile, Space, Storage, VmFiles};
+use super::{
+    DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, SnapshotFile, Space, Storage, VmFiles,
+};
 use crate::hypervisor::fake::script::Fault;
 use crate::hypervisor::fake::world::{Content, Folder, State, World};
 
@@ -144,7 +146,7 @@ impl Storage for FakeStorage {
         path(vm, "console.log")
     }
 
-    async fn retire_disk(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause> {
+    async fn retire_disk(&self, vm: VmId, event: EventId, how: &Retirement) -> Result<(), Cause> {
         self.call("retire-disk", |state| {
             let used = |domain: &crate::hypervisor::fake::domain::FakeDomain| {
                 let spec = domain.spec.as_ref().map(|spec| spec.mark.disk);
@@ -154,7 +156,7 @@ impl Storage for FakeStorage {
                 state.wrongs.push(format!("the disk {event} is taken away while a domain points at it"));
             }
             let taken = state.folders.get_mut(&vm).and_then(|folder| folder.disks.remove(&event));
-            if taken.is_some() && disposal == DiskDisposal::Recycle {
+            if taken.is_some() && how.disposal == DiskDisposal::Recycle {
                 state.recycled.insert(event, vm);
             }
             Ok(())

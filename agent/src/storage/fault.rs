@@ -6,11 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use dewpoint_proto::cause::Cause;
-use dewpoint_proto::event::DiskDisposal;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{ImageDigest, ImageRef, VmSpec};
 
-use super::{DiskPaths, ImageServer, JobProgress, NewDisk, Seen, Space, Storage, VmFiles};
+use super::{DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, Space, Storage, VmFiles};
 
 /// The operations of [`Storage`] that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,8 +154,8 @@ impl<S: Storage> Storage for Faulty<S> {
         self.inner.console_path(vm)
     }
 
-    async fn retire_disk(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause> {
-        self.through(Op::RetireDisk, self.inner.retire_disk(vm, event, disposal)).await
+    async fn retire_disk(&self, vm: VmId, disk: EventId, how: &Retirement) -> Result<(), Cause> {
+        self.through(Op::RetireDisk, self.inner.retire_disk(vm, disk, how)).await
     }
 
     async fn purge_recycled(&self, vm: VmId) -> Result<(), Cause> {

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dewpoint_proto::cause::{Cause, Reason};
-use dewpoint_proto::event::DiskDisposal;
 use dewpoint_proto::ids::{EventId, HostId, VmId};
 use dewpoint_proto::spec::{ImageDigest, ImageRef, VmSpec};
 use nix::unistd::{Gid, Group};
@@ -25,7 +24,7 @@ use super::failure::{OrFailed, failed};
 use super::layout::Layout;
 use super::locks::Locks;
 use super::qemu_img::QemuImg;
-use super::{DiskPaths, ImageServer, JobProgress, NewDisk, Seen, Space, Storage, VmFiles};
+use super::{DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, Space, Storage, VmFiles};
 use crate::clock::Clock;
 
 /// What a short operation may take before the disk is called unresponsive.
@@ -121,6 +120,14 @@ impl Files {
             durable.make_dir(&folder, PASSAGE_MODE).or_failed("make a folder", &folder)?;
         }
         Ok(Self::with(settings, layout, durable, clock))
+    }
+
+    /// The data folder as it is, for a person's commands, beside a daemon or without one: nothing is made.
+    #[must_use]
+    pub fn over(settings: Settings, clock: Arc<dyn Clock>) -> Self {
+        let layout = Layout { root: settings.data.clone() };
+        let durable = Durable::new(layout.root.clone(), group(&settings), None);
+        Self::with(settings, layout, durable, clock)
     }
 
     /// For an agent that only observes: nothing is made, and nothing but looking may be asked of it.
@@ -252,8 +259,8 @@ impl Storage for Files {
         self.inner.layout.console(vm)
     }
 
-    async fn retire_disk(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause> {
-        self.retire(vm, event, disposal).await
+    async fn retire_disk(&self, vm: VmId, disk: EventId, how: &Retirement) -> Result<(), Cause> {
+        self.retire(vm, disk, how.clone()).await
     }
 
     async fn purge_recycled(&self, vm: VmId) -> Result<(), Cause> {

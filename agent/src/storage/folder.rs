@@ -41,6 +41,19 @@ pub(super) enum Owner {
     Us,
 }
 
+/// What a folder's mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Marked {
+    /// There is no folder.
+    NoFolder,
+    /// Empty, or with half a mark.
+    Nobody,
+    /// It is ours.
+    Us,
+    /// It is another host's.
+    Host(HostId),
+}
+
 impl Files {
     pub(super) async fn see(&self, vm: VmId) -> Seen<VmFiles> {
         match self.short(move |inner| inner.see(vm)).await {
@@ -84,25 +97,45 @@ impl Files {
 impl Inner {
     /// Whose a VM's folder is; another's is an error.
     pub(super) fn owner(&self, vm: VmId) -> Result<Owner, Cause> {
+        match self.marked(vm)? {
+            Marked::NoFolder => Ok(Owner::NoFolder),
+            Marked::Nobody => Ok(Owner::Nobody),
+            Marked::Us => Ok(Owner::Us),
+            Marked::Host(host) => {
+                Err(not_ours(&self.layout.folder(vm), format_args!("belongs to the host {host}")))
+            }
+        }
+    }
+
+    /// An error for what is no folder of ours or nobody's.
+    pub(super) fn must_be_ours(&self, vm: VmId) -> Result<(), Cause> {
+        match self.owner(vm)? {
+            Owner::Us => Ok(()),
+            Owner::NoFolder | Owner::Nobody => {
+                Err(not_ours(&self.layout.folder(vm), "is not a folder that bears our mark"))
+            }
+        }
+    }
+
+    /// What a VM's folder says of itself; an error when that cannot be read, or is none of our making.
+    pub(super) fn marked(&self, vm: VmId) -> Result<Marked, Cause> {
         let folder = self.layout.folder(vm);
         if !is_folder(&folder).or_failed("look at the VM's folder", &folder)? {
-            return Ok(Owner::NoFolder);
+            return Ok(Marked::NoFolder);
         }
         let mark = folder.join(MARK);
         if is_file(&mark).or_failed("look for the folder's mark", &mark)? {
             let bytes = read_small(&mark).or_failed("read the folder's mark", &mark)?;
             return match serde_json::from_slice::<FolderMark>(&bytes) {
-                Ok(found) if found == self.mark(vm) => Ok(Owner::Us),
-                Ok(found) if found.host != self.settings.host => {
-                    Err(not_ours(&folder, format_args!("belongs to the host {}", found.host)))
-                }
+                Ok(found) if found == self.mark(vm) => Ok(Marked::Us),
+                Ok(found) if found.host != self.settings.host => Ok(Marked::Host(found.host)),
                 Ok(found) => Err(not_ours(&folder, format_args!("belongs to the VM {}", found.vm))),
                 Err(_) => Err(not_ours(&mark, "is not a mark that we can read")),
             };
         }
         let names = names_in(&folder).or_failed("list the VM's folder", &folder)?;
         if names.iter().all(|name| Entry::of(name) == Entry::OurPart) {
-            return Ok(Owner::Nobody);
+            return Ok(Marked::Nobody);
         }
         Err(not_ours(&folder, "has files in it and no mark of Dewpoint"))
     }
@@ -172,6 +205,15 @@ impl Inner {
         }
     }
 
+    /// The virtual size of a disk of ours.
+    pub(super) fn virtual_size(&self, disk: &Path) -> Result<u64, Cause> {
+        let header = Header::read(&open(disk).or_failed("open the disk", disk)?);
+        header.map(|header| header.virtual_size).map_err(|error| match error {
+            Unreadable::Io(error) => super::failure::failed("read the disk", disk, &error),
+            Unreadable::Malformed(what) => not_ours(disk, what),
+        })
+    }
+
     /// Removes the bases that no disk of a VM's folder rests on. With a disk that cannot be read, none is removed.
     pub(super) fn drop_unused_bases(&self, vm: VmId) -> Result<(), Cause> {
         let folder = self.layout.folder(vm);
@@ -238,7 +280,9 @@ impl Inner {
             self.durable.unlink(&path).or_failed("remove a file of the VM", &path)?;
         }
         if !foreign.is_empty() {
-            return self.quarantine(vm);
+            return self
+                .quarantine_folder(vm, "the VM is gone, and files of others are in its folder")
+                .map(drop);
         }
         // The mark goes last, and only once all else is gone for good: content without a mark would be nobody's.
         self.durable.sync_dir(&folder).or_failed("empty the VM's folder", &folder)?;
@@ -249,15 +293,6 @@ impl Inner {
             .and_then(|_| self.durable.remove_dir(&folder))
             .and_then(|_| self.durable.sync_dir(&vms))
             .or_failed("remove the VM's folder", &folder)
-    }
-
-    /// A folder with files that are not of our making is moved aside with them, for a person to look at.
-    fn quarantine(&self, vm: VmId) -> Result<(), Cause> {
-        let folder = self.layout.folder(vm);
-        let aside =
-            self.layout.quarantine().join(format!("{}-{vm}", super::recycle::stamp(self.clock.wall())));
-        tracing::warn!(vm_id = %vm, to = %aside.display(), "the VM's folder holds files of others: moved to the quarantine");
-        self.durable.take_name(&folder, &aside).or_failed("move the VM's folder to the quarantine", &folder)
     }
 
     /// What is in a folder, by name. What is no regular file is none of ours, whatever its name.
@@ -295,8 +330,12 @@ pub(super) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
 
 /// A small file of ours.
 pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    const MOST: u64 = 64 * 1024;
+    read_at_most(path, 64 * 1024)
+}
+
+/// The first bytes of a file, at most so many.
+pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(MOST).read_to_end(&mut bytes)?;
+    open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,10 +1,12 @@
 //! The recycle folder: disks that were replaced or deleted, kept for a set time within a set budget.
 //!
-//! `recycle/<UTC time>-<vm>-<event>/` holds the disk that `<event>` made, a hard link of its base, and `receipt.json`.
+//! `recycle/<UTC time>-<vm>-<event>/` holds the disk that `<event>` made, a hard link of its base, `receipt.json`, and
+//! `vm.spec`: what its VM was made of, as the journal keeps it (`dewpoint.event.v1.VmSpec`, with the user-data).
 //! The folder is made whole before the disk comes into it, so at every instant the disk has a whole place. What is
 //! deleted for good gets a line in the log of [`receipts`] first. Folders that bear no receipt of this host are never
 //! touched.
 
+mod person;
 mod receipts;
 
 use std::io;
@@ -17,7 +19,10 @@ use dewpoint_proto::event::DiskDisposal;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::ImageDigest;
 use dewpoint_proto::time::Millis;
+use dewpoint_proto::wire::event as wire;
+use prost::Message;
 
+use super::Retirement;
 use super::durable::{OWN_MODE, is_file, is_folder};
 use super::failure::OrFailed;
 use super::files::{Files, Inner};
@@ -26,9 +31,12 @@ use super::layout::{Entry, Made, base_name};
 use super::space::freed_with;
 use receipts::Receipt;
 
+pub use person::{Recycled, Restored};
 pub(super) use receipts::Why;
 
 const RECEIPT: &str = "receipt.json";
+const SPEC: &str = "vm.spec";
+const HALF_MADE: [&str; 2] = ["receipt.json.part", "vm.spec.part"];
 const KEPT_MODE: u32 = 0o700;
 
 /// A folder in recycle.
@@ -43,12 +51,12 @@ pub(super) struct Kept {
 }
 
 impl Files {
-    pub(super) async fn retire(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause> {
+    pub(super) async fn retire(&self, vm: VmId, event: EventId, how: Retirement) -> Result<(), Cause> {
         let turn = self.lock(vm).await;
         self.short(move |inner| {
             let _turn = turn;
             let recycling = inner.recycling();
-            inner.retire(vm, event, disposal)?;
+            inner.retire(vm, event, &how)?;
             inner.keep_budget()?;
             drop(recycling);
             Ok(())
@@ -88,6 +96,18 @@ impl Files {
     }
 }
 
+impl Kept {
+    /// The folder's name.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.path.file_name()?.to_str()
+    }
+
+    /// Its time is over.
+    pub(super) fn is_late(&self, now: Millis) -> bool {
+        self.receipt.as_ref().is_some_and(|receipt| self.has_disk && receipt.until <= now)
+    }
+}
+
 impl Inner {
     /// Deletes the oldest recycled disk; false: there is none.
     pub(super) fn purge_oldest(&self, why: Why) -> Result<bool, Cause> {
@@ -99,7 +119,11 @@ impl Inner {
     /// What is in recycle, the oldest first.
     pub(super) fn recycled(&self) -> Result<Vec<Kept>, Cause> {
         let folder = self.layout.recycle();
-        let names = names_in(&folder).or_failed("list the recycle folder", &folder)?;
+        let names = match names_in(&folder) {
+            // Nothing was ever retired here.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names.or_failed("list the recycle folder", &folder)?,
+        };
         let kept = names.iter().filter_map(|name| {
             let (vm, disk) = parse_name(name)?;
             self.kept(folder.join(name), vm, disk).transpose()
@@ -120,7 +144,7 @@ impl Inner {
                     return Ok(None);
                 }
                 Some(read)
-            } else if names_in(&path)?.iter().all(|name| name == "receipt.json.part") {
+            } else if names_in(&path)?.iter().all(|name| HALF_MADE.contains(&name.as_str())) {
                 None
             } else {
                 return Ok(None);
@@ -139,16 +163,18 @@ impl Inner {
         })
     }
 
-    fn retire(&self, vm: VmId, event: EventId, disposal: DiskDisposal) -> Result<(), Cause> {
+    fn retire(&self, vm: VmId, event: EventId, how: &Retirement) -> Result<(), Cause> {
         let ours = self.owner(vm)? == Owner::Us;
         let disk = self.layout.disk(vm, event);
         let there = ours && is_file(&disk).or_failed("look for the disk", &disk)?;
-        match disposal {
-            DiskDisposal::Recycle if there => self.recycle_disk(vm, event)?,
-            DiskDisposal::DeleteNow if there => self.delete_disk(vm, event)?,
+        match how.disposal {
+            DiskDisposal::Recycle if there => {
+                self.recycle_disk(&self.layout.folder(vm), (vm, event), how)?;
+            }
+            DiskDisposal::DeleteNow if there => self.delete_disk(vm, event, how)?,
             _ => {}
         }
-        if disposal == DiskDisposal::DeleteNow {
+        if how.disposal == DiskDisposal::DeleteNow {
             // An earlier retirement may have got as far as this before it was cut off.
             for kept in self.recycled()?.iter().filter(|kept| kept.vm == vm && kept.disk == event) {
                 self.purge(kept, Why::Now)?;
@@ -157,24 +183,36 @@ impl Inner {
         if ours { self.drop_unused_bases(vm) } else { Ok(()) }
     }
 
-    fn recycle_disk(&self, vm: VmId, event: EventId) -> Result<(), Cause> {
-        let disk = self.layout.disk(vm, event);
+    /// `from`: the folder that the disk is in, the VM's own or one in the quarantine.
+    pub(super) fn recycle_disk(
+        &self,
+        from: &Path,
+        (vm, event): (VmId, EventId),
+        how: &Retirement,
+    ) -> Result<(), Cause> {
+        let disk = from.join(Made::Disk.file_name(event));
         let earlier = self.recycled()?.into_iter().rfind(|kept| kept.vm == vm && kept.disk == event);
         let folder = earlier.map_or_else(
             || self.layout.recycle().join(format!("{}-{vm}-{event}", stamp(self.clock.wall()))),
             |kept| kept.path,
         );
-        let bases = self.bases_of(vm, &disk)?;
-        let receipt = self.receipt(vm, event)?;
+        let bases = self.bases_of(from, &disk)?;
+        let receipt = self.receipt(vm, event, how.by, &disk)?;
+        let spec = how.spec.clone().map(|spec| wire::VmSpec::from(spec).encode_to_vec());
         let to = folder.join(Made::Disk.file_name(event));
         let moving = || -> io::Result<()> {
             self.durable.make_dir(&folder, KEPT_MODE)?;
             if !is_file(&folder.join(RECEIPT))? {
                 self.durable.write_new(&folder.join(RECEIPT), &serde_json::to_vec(&receipt)?, OWN_MODE)?;
             }
+            if let Some(spec) = spec.filter(|_| !folder.join(SPEC).exists()) {
+                self.durable.write_new(&folder.join(SPEC), &spec, OWN_MODE)?;
+            }
             for base in bases {
                 let name = base_name(base);
-                match self.durable.link(&self.layout.folder(vm).join(&name), &folder.join(name)) {
+                match self.durable.link(&from.join(&name), &folder.join(name)) {
+                    // A disk whose base is lost is kept all the same: it may be found again.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                     _ => {}
                 }
@@ -198,10 +236,10 @@ impl Inner {
         disk.parent().map_or(Ok(()), |folder| self.durable.sync_dir(folder))
     }
 
-    fn delete_disk(&self, vm: VmId, event: EventId) -> Result<(), Cause> {
+    fn delete_disk(&self, vm: VmId, event: EventId, how: &Retirement) -> Result<(), Cause> {
         let disk = self.layout.disk(vm, event);
         let folder = self.layout.folder(vm);
-        self.with_receipt(Why::Now, &self.receipt(vm, event)?, || {
+        self.with_receipt(Why::Now, &self.receipt(vm, event, how.by, &disk)?, || {
             self.durable
                 .unlink(&disk)
                 .and_then(|_| self.durable.sync_dir(&folder))
@@ -225,7 +263,7 @@ impl Inner {
                 Entry::Whole(Made::Disk, event) if event == kept.disk => {}
                 Entry::Base(_) | Entry::OurPart => {}
                 _ if name == RECEIPT => continue,
-                _ if name == "receipt.json.part" => {}
+                _ if name == SPEC || HALF_MADE.contains(&name.as_str()) => {}
                 _ => {
                     foreign = true;
                     continue;
@@ -246,7 +284,7 @@ impl Inner {
             .or_failed("remove a recycled folder", &kept.path)
     }
 
-    fn keep_budget(&self) -> Result<(), Cause> {
+    pub(super) fn keep_budget(&self) -> Result<(), Cause> {
         let mut kept: std::collections::VecDeque<Kept> = self.recycled()?.into();
         let mut taken: u64 = kept.iter().map(|kept| kept.frees).sum();
         while taken > self.settings.recycle_bytes {
@@ -258,18 +296,18 @@ impl Inner {
     }
 
     /// The base that a disk rests on; every one in the folder when that cannot be read.
-    fn bases_of(&self, vm: VmId, disk: &Path) -> Result<Vec<ImageDigest>, Cause> {
+    fn bases_of(&self, folder: &Path, disk: &Path) -> Result<Vec<ImageDigest>, Cause> {
         if let Ok(base) = self.backing(disk) {
             return Ok(base.into_iter().collect());
         }
-        let entries = self.entries(&self.layout.folder(vm))?;
+        let entries = self.entries(folder)?;
         Ok(entries
             .into_iter()
             .filter_map(|(_, entry)| if let Entry::Base(digest) = entry { Some(digest) } else { None })
             .collect())
     }
 
-    fn recycling(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn recycling(&self) -> MutexGuard<'_, ()> {
         self.recycle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

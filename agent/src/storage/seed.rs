@@ -5,6 +5,7 @@
 //! The same input gives the same bytes.
 
 mod iso;
+pub(super) mod read;
 
 use std::net::IpAddr;
 
@@ -13,10 +14,15 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{Nic, VmSpec};
 use serde_json::{Map, Value, json};
 
+pub use self::read::SeedContent;
 use super::durable::{READ_MODE, is_file};
 use super::failure::OrFailed;
 use super::files::Files;
+use super::folder::read_at_most;
 use super::space::Place;
+
+/// Far above what the limits on events let into a seed.
+const MOST: u64 = 4 * 1024 * 1024;
 
 /// What cloud-init is told when the caller says nothing: no warning about a missing header.
 const NO_USER_DATA: &[u8] = b"#cloud-config\n{}\n";
@@ -37,6 +43,20 @@ impl Files {
         })
         .await
     }
+}
+
+impl Files {
+    /// What the seed of an event tells of its VM.
+    ///
+    /// # Errors
+    /// `STORAGE_ERROR`, also when it is not there or not as we write it.
+    pub async fn read_seed(&self, vm: VmId, event: EventId) -> Result<SeedContent, Cause> {
+        self.short(move |inner| read_from(&inner.layout.seed(vm, event))).await
+    }
+}
+
+pub(super) fn read_from(path: &std::path::Path) -> Result<SeedContent, Cause> {
+    read::content(&read_at_most(path, MOST).or_failed("read the seed", path)?)
 }
 
 /// The volume's bytes.

@@ -13,7 +13,7 @@ use crate::execute::observed::{Observed, foreign};
 use crate::execute::settings::Settings;
 use crate::hypervisor::{Control, Domain, Mark, Seen, Wanted};
 use crate::journal::entry::Before;
-use crate::network::{Allowed, tap_name};
+use crate::network::{Allowed, rules_of};
 use crate::storage::{ImageServer, VmFiles};
 
 /// Everything that a plan decides on.

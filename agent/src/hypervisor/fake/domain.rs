@@ -8,7 +8,8 @@ use dewpoint_proto::vm_state::Power;
 
 use super::world::{Content, Guest, State};
 use crate::hypervisor::{
-    BackupJob, Call, Control, Domain, DomainEvent, DomainSpec, Domains, Mark, Seen, domain_name,
+    BackupJob, Call, Control, Details, Domain, DomainEvent, DomainNic, DomainSpec, Domains, InspectedNic,
+    Mark, Seen, domain_name,
 };
 
 /// One fake domain.
@@ -24,6 +25,8 @@ pub struct FakeDomain {
     pub detail: String,
     /// Its backup, and the event whose file it writes.
     pub backup: Option<(EventId, BackupJob)>,
+    /// libvirt would start it by itself.
+    pub autostart: bool,
     /// File systems are frozen.
     pub frozen: bool,
     /// An abandoned call that acts later, after so many looks.
@@ -48,6 +51,7 @@ impl FakeDomain {
             power: Power::Off,
             detail: "shutoff/unknown".to_owned(),
             backup: None,
+            autostart: false,
             frozen: false,
             late: None,
             going: None,
@@ -98,6 +102,26 @@ impl State {
     pub(super) fn look(&mut self, vm: VmId) -> Seen<Domain> {
         self.pass_time(vm);
         self.domains.get(&vm).map_or(Seen::Absent, |domain| Seen::There(domain.seen(vm)))
+    }
+
+    pub(super) fn details(&self, vm: VmId) -> Seen<Details> {
+        let Some(domain) = self.domains.get(&vm) else { return Seen::Absent };
+        let Some(spec) = &domain.spec else { return Seen::There(Details::default()) };
+        let nic = |nic: &DomainNic| InspectedNic {
+            tap: Some(nic.tap.to_string()),
+            bridge: Some(nic.bridge.to_string()),
+            mac: Some(nic.mac.to_string()),
+        };
+        Seen::There(Details {
+            persistent: true,
+            autostart: domain.autostart,
+            managed_save: false,
+            disk: Some(spec.disk.clone()),
+            seed: Some(spec.seed.clone()),
+            nics: spec.nics.iter().map(nic).collect(),
+            vcpus: spec.vcpus,
+            memory_bytes: spec.memory_bytes,
+        })
     }
 
     pub(super) fn look_at_all(&mut self) -> Domains {
@@ -157,6 +181,7 @@ impl State {
                 self.thaw(vm);
                 Ok(())
             }
+            Call::AutostartOff(_) => self.domain(vm).map(|domain| domain.autostart = false),
         };
         self.told.push(DomainEvent::Changed(vm, call.name().to_owned()));
         done

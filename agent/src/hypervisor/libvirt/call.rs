@@ -44,6 +44,7 @@ pub(super) fn make(
         }
         Call::AbortBackup(_) => backup::abort(&handle)?,
         Call::Thaw(_) => backup::thaw(&handle, settings)?,
+        Call::AutostartOff(_) => drop(handle.set_autostart(false)?),
     }
     Ok(None)
 }
@@ -60,6 +61,7 @@ pub(super) fn what(call: &Call) -> &'static str {
         Call::BeginBackup { .. } => "begin the backup",
         Call::AbortBackup(_) => "end the backup",
         Call::Thaw(_) => "thaw the guest's file systems",
+        Call::AutostartOff(_) => "switch the domain's autostart off",
     }
 }
 

@@ -5,6 +5,7 @@ mod daemon;
 mod foreign;
 mod host;
 mod incidents;
+mod inspect;
 mod lifecycle;
 mod stuck;
 mod workers;

@@ -11,7 +11,8 @@ use quick_xml::Writer;
 use quick_xml::events::BytesText;
 
 use super::{Cpu, Settings, mark};
-use crate::hypervisor::{BackingFile, DiskFormat, DomainNic, DomainSpec, domain_name};
+pub(super) use crate::hypervisor::domain_name;
+use crate::hypervisor::{BackingFile, DiskFormat, DomainNic, DomainSpec};
 
 type Xml = Writer<Vec<u8>>;
 type Written = io::Result<()>;

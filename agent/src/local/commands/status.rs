@@ -30,6 +30,7 @@ pub(super) async fn show(config: &Config, form: Form) -> Result<(), Cause> {
             "session": live.as_ref().map(|live| live.session_detail.clone()).unwrap_or_default(),
             "libvirt_connected": live.as_ref().is_ok_and(|live| live.libvirt_connected),
             "hold": tail.session.hold,
+            "notes": live.as_ref().map(notes).unwrap_or_default(),
             "degraded": live.as_ref().map(causes).unwrap_or_default(),
             "journal_id": tail.epoch.journal,
             "start_count": tail.epoch.start_count,
@@ -72,6 +73,9 @@ fn text_live(live: &StatusResponse, config: &Config) {
     if live.hold {
         print::out("held         yes: no new steps until an operator releases the host");
     }
+    for cause in notes(live) {
+        print::out(format_args!("note         {}: {}", cause.text, cause.advice));
+    }
     for cause in causes(live) {
         print::out(format_args!("degraded     {} ({}): {}", cause.text, cause.reason, cause.advice));
     }
@@ -89,6 +93,10 @@ fn text_journal(tail: &Tail) {
 
 fn causes(live: &StatusResponse) -> Vec<Cause> {
     live.degraded.iter().cloned().map(Cause::from).collect()
+}
+
+fn notes(live: &StatusResponse) -> Vec<Cause> {
+    live.notes.iter().cloned().map(Cause::from).collect()
 }
 
 fn counts(reader: &Reader) -> Result<(usize, usize), Cause> {

@@ -81,6 +81,11 @@ impl Listing {
         self.hooked && self.rules == ruleset::comments()
     }
 
+    /// Whether there is any rule at all.
+    pub(super) fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
     /// The elements of the taps whose names begin so.
     pub(super) fn of(&self, taps: &str) -> BTreeSet<Element> {
         self.elements.iter().filter(|element| element.tap.starts_with(taps)).cloned().collect()

@@ -13,11 +13,11 @@ use dewpoint_proto::time::Millis;
 use serde::{Deserialize, Serialize};
 
 use crate::storage::failure::OrFailed;
-use crate::storage::files::Inner;
+use crate::storage::files::{Files, Inner};
 use crate::storage::space::allocated;
 
 const LOG: &str = "receipts.log";
-const OLD_LOG: &str = "receipts.log.1";
+const OLD: &str = ".1";
 /// Some tens of thousands of lines.
 const LOG_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -33,6 +33,8 @@ pub(in crate::storage) enum Why {
     Room,
     /// An event asked for it.
     Now,
+    /// A person asked for it, on the spot.
+    Person,
 }
 
 /// What is known of a retired disk.
@@ -42,6 +44,9 @@ pub(super) struct Receipt {
     pub(super) vm: VmId,
     /// The event that had made the disk.
     pub(super) disk: EventId,
+    /// The event that took it away; none: a person did, or an agent that did not note it yet.
+    #[serde(default)]
+    pub(super) by: Option<EventId>,
     #[serde(default)]
     pub(super) image: Option<ImageDigest>,
     pub(super) size_bytes: u64,
@@ -56,6 +61,23 @@ struct Deleted<'a, R> {
     why: Why,
     #[serde(flatten)]
     receipt: &'a R,
+}
+
+impl Files {
+    /// Adds a line to `mended.log`: what a person had repaired. Bounded as the receipts are.
+    ///
+    /// # Errors
+    /// `STORAGE_ERROR`, `DISK_FULL`.
+    pub async fn note_receipt(&self, receipt: &impl Serialize) -> Result<(), Cause> {
+        let line = serde_json::to_string(receipt).map_err(io::Error::from);
+        self.short(move |inner| {
+            let path = inner.layout.root.join("mended.log");
+            let line = line.or_failed("write the receipt", &path)?;
+            let written = inner.turn_over(&path).and_then(|()| inner.durable.append_line(&path, &line));
+            written.or_failed("write the receipt", &path)
+        })
+        .await
+    }
 }
 
 impl Inner {
@@ -108,22 +130,30 @@ impl Inner {
         if length < LOG_BYTES {
             return Ok(());
         }
-        let old = self.layout.recycle().join(OLD_LOG);
+        let mut old = path.as_os_str().to_owned();
+        old.push(OLD);
+        let old = std::path::PathBuf::from(old);
         self.durable.unlink(&old)?;
         self.durable.take_name(path, &old)
     }
 
     /// What is to be known of a disk that is retired now.
-    pub(super) fn receipt(&self, vm: VmId, disk: EventId) -> Result<Receipt, Cause> {
-        let path = self.layout.disk(vm, disk);
+    pub(super) fn receipt(
+        &self,
+        vm: VmId,
+        disk: EventId,
+        by: Option<EventId>,
+        path: &Path,
+    ) -> Result<Receipt, Cause> {
         let retired_at = self.clock.wall();
         Ok(Receipt {
             host: self.settings.host,
             vm,
             disk,
+            by,
             // A disk that cannot be read is retired all the same.
-            image: self.backing(&path).ok().flatten(),
-            size_bytes: allocated(&path).or_failed("look at the disk", &path)?,
+            image: self.backing(path).ok().flatten(),
+            size_bytes: allocated(path).or_failed("look at the disk", path)?,
             retired_at,
             until: retired_at.plus(self.settings.recycle_for),
         })

@@ -54,6 +54,34 @@ pub(super) fn volume(label: &str, files: &[File<'_>]) -> Vec<u8> {
     image.0
 }
 
+/// The content of a file in the root of a volume, by its Joliet name; none: there is none, or the volume is not as we
+/// write it.
+pub(super) fn file<'a>(volume: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let wanted = wide(&format!("{name};1"));
+    let mut at = JOLIET_ROOT as usize * SECTOR;
+    let end = at + SECTOR;
+    if volume.get(JOLIET as usize * SECTOR..)?.get(1..6)? != b"CD001" {
+        return None;
+    }
+    while at < end {
+        let length = usize::from(*volume.get(at)?);
+        // A record of nothing ends the folder.
+        let record = volume.get(at..at + length).filter(|record| record.len() > 33)?;
+        let id = record.get(33..33 + usize::from(record[32]))?;
+        if id == wanted {
+            let (sector, length) = (le32(record, 2)?, le32(record, 10)?);
+            return volume.get(sector.checked_mul(SECTOR)?..)?.get(..length);
+        }
+        at += length;
+    }
+    None
+}
+
+fn le32(bytes: &[u8], at: usize) -> Option<usize> {
+    let four: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
+    usize::try_from(u32::from_le_bytes(four)).ok()
+}
+
 struct Placed<'a> {
     name: &'a str,
     at: u32,

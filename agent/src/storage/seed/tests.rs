@@ -107,3 +107,32 @@ proptest! {
         prop_assert!(volume.windows(bytes.len()).any(|window| window == bytes));
     }
 }
+
+#[test]
+fn a_seed_tells_what_it_was_made_from() {
+    let vm = VmId::fresh();
+    let mut made =
+        spec(b"#cloud-config\n{}\n# more\n", vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me".to_owned()]);
+    // More than ten, so that their names do not sort as their numbers do.
+    made.nics = (0..12u8)
+        .map(|n| Nic { mac: dewpoint_proto::spec::MacAddr([0x52, 0x54, 0, 0, 0, n]), ..made.nics[0].clone() })
+        .collect();
+    let read = read::content(&build(vm, &made)).unwrap();
+    assert_eq!((read.name, read.instance_id), (made.name.clone(), vm.to_string()));
+    assert_eq!((read.ssh_keys, read.user_data, read.nics), (made.ssh_keys, made.user_data, made.nics));
+    let bare = VmSpec { user_data: Vec::new(), nics: Vec::new(), ..spec(b"", vec![]) };
+    let read = read::content(&build(vm, &bare)).unwrap();
+    assert!(read.user_data.is_empty() && read.nics.is_empty(), "what stands for nothing is nothing");
+}
+
+proptest! {
+    #[test]
+    fn a_volume_of_somebody_else_is_refused_and_harms_nobody(at in 0usize..70_000, byte in any::<u8>(), cut in 0usize..70_000) {
+        let mut volume = build(VmId::fresh(), &spec(b"x", vec![]));
+        if let Some(spoiled) = volume.get_mut(at) {
+            *spoiled = byte;
+        }
+        volume.truncate(cut.max(1));
+        let _ = read::content(&volume);
+    }
+}

@@ -9,7 +9,7 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::DiskMode;
 
-use super::support::{Lab, info, local, mode, open, run, same_content, spec, tree};
+use super::support::{Lab, how, info, local, mode, open, run, same_content, spec, tree};
 use crate::storage::{DiskFormat, JobProgress, Seen, Storage};
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn everything_may_be_asked_for_twice() {
     assert_eq!(tree(&lab.folder(disk.vm)), expected);
 
     for _ in 0..2 {
-        lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await.unwrap();
+        lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::DeleteNow)).await.unwrap();
         lab.files.discard(disk.vm, disk.event).await.unwrap();
         lab.files.remove_folder(disk.vm).await.unwrap();
     }
@@ -116,7 +116,7 @@ async fn a_folder_of_another_host_is_never_touched() {
     let refusals = [
         stranger.make_disk(&disk, &JobProgress::default()).await,
         stranger.make_seed(disk.vm, disk.event, &spec()).await,
-        stranger.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await,
+        stranger.retire_disk(disk.vm, disk.event, &how(DiskDisposal::DeleteNow)).await,
         stranger.discard(disk.vm, disk.event).await,
         stranger.remove_folder(disk.vm).await,
     ];
@@ -151,7 +151,7 @@ async fn the_folder_goes_only_after_its_disks_and_keeps_what_others_put_there() 
     fs::write(lab.folder(disk.vm).join("console.log"), "boot").unwrap();
 
     lab.files.remove_folder(disk.vm).await.unwrap_err();
-    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await.unwrap();
+    lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::DeleteNow)).await.unwrap();
     lab.files.remove_folder(disk.vm).await.unwrap();
     assert_eq!(lab.files.observe(disk.vm).await, Seen::Absent);
     let aside = tree(&lab.data("quarantine"));

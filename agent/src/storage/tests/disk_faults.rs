@@ -12,7 +12,7 @@ use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::DiskMode;
 
 use super::full_disk::lab;
-use super::support::{Lab, local, make_qcow2, run, spec, tree};
+use super::support::{Lab, how, local, make_qcow2, run, spec, tree};
 use crate::storage::{JobProgress, Seen, Storage};
 
 fn remount(at: &Path, how: &str) {
@@ -57,7 +57,7 @@ async fn on_a_disk_that_turned_read_only_nothing_changes_and_all_goes_on_once_it
 
     remount(small.at(), "ro");
     all_refused(&lab, "Read-only").await;
-    let cause = lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await.unwrap_err();
+    let cause = lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::DeleteNow)).await.unwrap_err();
     assert!(cause.advice.contains("read-only"), "{cause:?}");
     let told = lab.files.trouble().await;
     assert!(told.iter().any(|cause| cause.text.contains("read-only")), "{told:?}");
@@ -68,7 +68,7 @@ async fn on_a_disk_that_turned_read_only_nothing_changes_and_all_goes_on_once_it
     remount(small.at(), "rw");
     assert!(lab.files.trouble().await.is_empty());
     lab.made(&Lab::disk(&image, DiskMode::Overlay)).await;
-    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await.unwrap();
+    lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::DeleteNow)).await.unwrap();
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn on_a_disk_that_fails_nothing_is_concluded() {
     all_refused(&lab, "error").await;
     let seen = lab.files.observe(disk.vm).await;
     assert!(matches!(seen, Seen::Unknown(_)), "a disk that cannot be read is not an absent one: {seen:?}");
-    let cause = lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await.unwrap_err();
+    let cause = lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::DeleteNow)).await.unwrap_err();
     assert!(cause.advice.contains("kernel"), "{cause:?}");
 }
 

@@ -13,7 +13,7 @@ use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::DiskMode;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::support::{Lab, local, make_qcow2, open, run, tree};
+use super::support::{Lab, how, local, make_qcow2, open, run, tree};
 use crate::clock::SystemClock;
 use crate::storage::{Files, JobProgress, Seen, Settings, Storage};
 
@@ -70,7 +70,7 @@ async fn a_cache_on_another_file_system_is_copied_from_and_to() {
     let left: Vec<_> = tree(&lab.data("images")).into_iter().filter(|name| name.ends_with(".part")).collect();
     assert_eq!(left, Vec::<String>::new());
     lab.files.discard(disk.vm, event).await.unwrap();
-    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::Recycle).await.unwrap();
+    lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::Recycle)).await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::DiskMode;
 
 use super::http::{Answer, Server};
-use super::support::{Lab, make_qcow2, open, run, spec, tree};
+use super::support::{Lab, how, make_qcow2, open, run, spec, tree};
 use crate::storage::{DiskFormat, JobProgress, Storage};
 
 /// An ext4 of 48 MiB.
@@ -125,7 +125,7 @@ async fn recycled_disks_give_way_to_new_ones() {
     lab.made(&disk).await;
     let path = lab.folder(disk.vm).join(format!("{}.qcow2", disk.event));
     run("qemu-io", &["-f", "qcow2", "-c", "write -P 5 0 8M", path.to_str().unwrap()]);
-    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::Recycle).await.unwrap();
+    lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::Recycle)).await.unwrap();
     small.fill(MIB);
     let space = lab.files.space().await.unwrap();
     assert!(space.free > 7 * MIB, "recycle counts as free: {space:?}");
@@ -142,7 +142,7 @@ async fn a_full_disk_can_be_emptied_by_destroying() {
     lab.made(&disk).await;
     small.fill(0);
     fs::write(small.0.join("more"), vec![1; 1 << 20]).unwrap_err();
-    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await.unwrap();
+    lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::DeleteNow)).await.unwrap();
     lab.files.remove_folder(disk.vm).await.unwrap();
     let log = fs::read_to_string(lab.data("recycle/receipts.log")).unwrap();
     assert!(log.contains(&disk.event.to_string()), "the receipt came once there was room: {log}");

@@ -14,7 +14,7 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::{DiskMode, ImageRef};
 
-use super::support::{Lab, info, make_qcow2, open, settings, spec, tree};
+use super::support::{Lab, how, info, make_qcow2, open, settings, spec, tree};
 use crate::storage::durable::recorder::{Recorder, Survives};
 use crate::storage::{Files, JobProgress, NewDisk, Seen, Settings, Storage};
 
@@ -54,7 +54,7 @@ async fn destroy(
     disposal: DiskDisposal,
 ) -> Result<(), dewpoint_proto::cause::Cause> {
     let (vm, event) = (cast.disk.vm, cast.disk.event);
-    files.retire_disk(vm, event, disposal).await?;
+    files.retire_disk(vm, event, &how(disposal)).await?;
     files.discard(vm, event).await?;
     files.remove_folder(vm).await
 }

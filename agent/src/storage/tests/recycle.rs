@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use dewpoint_proto::event::DiskDisposal;
+use dewpoint_proto::ids::EventId;
 use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::DiskMode;
 use dewpoint_proto::time::Millis;
 
-use super::support::{Lab, mode, run, same_content, tree};
+use super::support::{Lab, how, mode, run, same_content, tree};
 use crate::clock::Clock;
-use crate::storage::{Files, NewDisk, Storage};
+use crate::storage::{Files, JobProgress, NewDisk, Storage};
 
 #[derive(Default)]
 struct Hand(AtomicI64);
@@ -41,7 +42,7 @@ async fn retired(lab: &Lab) -> NewDisk {
     lab.made(&disk).await;
     let path = lab.folder(disk.vm).join(format!("{}.qcow2", disk.event));
     run("qemu-io", &["-f", "qcow2", "-c", "write -P 5 0 3M", path.to_str().unwrap()]);
-    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::Recycle).await.unwrap();
+    lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::Recycle)).await.unwrap();
     disk
 }
 
@@ -88,7 +89,7 @@ async fn a_retired_disk_can_still_be_read_and_says_what_it_was() {
     assert_eq!(receipt["until"].as_i64().unwrap() - receipt["retired_at"].as_i64().unwrap(), 3_600_000);
     assert_eq!(mode(path.parent().unwrap()), 0o700);
 
-    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::Recycle).await.unwrap();
+    lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::Recycle)).await.unwrap();
     assert_eq!(kept(&lab).len(), 1, "asking again changes nothing");
     assert!(receipts(&lab).is_empty());
 }
@@ -128,7 +129,7 @@ async fn now_means_now_and_leaves_a_receipt() {
     let lab = lab(100 * MIB);
     let disk = retired(&lab).await;
     // Retired before, by an event that was cut off: `--now` finds it there.
-    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await.unwrap();
+    lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::DeleteNow)).await.unwrap();
     assert_eq!(tree(&lab.data("recycle")), ["receipts.log"]);
     assert_eq!(receipts(&lab)[0]["why"], "now");
 }
@@ -169,9 +170,77 @@ async fn the_log_of_receipts_is_bounded() {
     fs::write(&old, "older still").unwrap();
     fs::File::create(&log).unwrap().set_len(8 * MIB).unwrap();
     let disk = retired(&lab).await;
-    lab.files.retire_disk(disk.vm, disk.event, DiskDisposal::DeleteNow).await.unwrap();
+    lab.files.retire_disk(disk.vm, disk.event, &how(DiskDisposal::DeleteNow)).await.unwrap();
     assert_eq!(fs::metadata(&old).unwrap().len(), 8 * MIB, "the full one is kept, in place of the older one");
     let [receipt] = &receipts(&lab)[..] else { panic!("{:?}", receipts(&lab)) };
     assert_eq!(receipt["disk"], disk.event.to_string());
     assert_eq!(tree(&lab.data("recycle")), ["receipts.log", "receipts.log.1"]);
+}
+
+#[tokio::test]
+async fn a_recycled_disk_says_what_it_is_and_is_copied_out_whole() {
+    let lab = lab(100 * MIB);
+    let (one, other) = (retired(&lab).await, retired(&lab).await);
+    let listed = lab.files.recycled_disks().await.unwrap();
+    assert_eq!(listed.iter().map(|kept| kept.disk).collect::<Vec<_>>(), [one.event, other.event]);
+    let kept = &listed[0];
+    assert_eq!((kept.vm, kept.image), (one.vm, Some(one.image)));
+    assert_eq!(kept.spec, Some(super::support::spec()), "all that its VM was made of");
+    assert!(kept.by.is_some() && kept.size_bytes > 0 && kept.until > kept.since);
+
+    let to = lab.path("copy.qcow2");
+    let before = tree(&lab.settings.data);
+    let progress = JobProgress::default();
+    let restored = lab.files.restore_recycled(one.event, &to, &progress).await.unwrap();
+    assert_eq!((restored.from.disk, &restored.to), (one.event, &to));
+    same_content(&to, &restored.from.path);
+    assert!(super::support::info(&to).get("backing-filename").is_none(), "it stands alone");
+    assert_eq!(tree(&lab.settings.data), before, "the recycled disk stays where it is");
+    assert_eq!(mode(&to), 0o600);
+
+    let again = lab.files.restore_recycled(one.event, &to, &progress).await.unwrap_err();
+    assert!(again.text.contains("is there already") && again.advice.contains("nothing is ever replaced"));
+    let missing = lab.files.restore_recycled(EventId::fresh(), &lab.path("x"), &progress).await.unwrap_err();
+    assert!(missing.advice.contains("recycle ls"), "{missing:?}");
+    assert!(!lab.path("x").exists() && !lab.path("x.part").exists());
+}
+
+#[tokio::test]
+async fn a_person_purges_what_is_named_and_nothing_else() {
+    let lab = lab(100 * MIB);
+    let (gone, stays) = (retired(&lab).await, retired(&lab).await);
+    let purged = lab.files.purge_recycled_disks(vec![gone.event]).await.unwrap();
+    assert_eq!(purged.iter().map(|kept| kept.disk).collect::<Vec<_>>(), [gone.event]);
+    assert!(lab.files.purge_recycled_disks(vec![gone.event]).await.unwrap().is_empty(), "it was gone");
+    let left = lab.files.recycled_disks().await.unwrap();
+    assert_eq!(left.iter().map(|kept| kept.disk).collect::<Vec<_>>(), [stays.event]);
+    let [receipt] = &receipts(&lab)[..] else { panic!("one receipt") };
+    assert_eq!((&receipt["why"], &receipt["disk"]), (&"person".into(), &gone.event.to_string().into()));
+}
+
+#[tokio::test]
+async fn what_an_older_agent_recycled_is_listed_and_copied_all_the_same() {
+    let lab = lab(100 * MIB);
+    let disk = retired(&lab).await;
+    let folder = lab.files.recycled_disk(disk.event).await.unwrap().path.parent().unwrap().to_owned();
+    fs::remove_file(folder.join("vm.spec")).unwrap();
+    let mut receipt: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.join("receipt.json")).unwrap()).unwrap();
+    receipt.as_object_mut().unwrap().remove("by");
+    fs::write(folder.join("receipt.json"), receipt.to_string()).unwrap();
+    let kept = lab.files.recycled_disk(disk.event).await.unwrap();
+    assert_eq!((kept.by, kept.spec), (None, None));
+    lab.files.restore_recycled(disk.event, &lab.path("copy"), &JobProgress::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_names_a_file_of_others_is_not_copied() {
+    let lab = lab(100 * MIB);
+    let disk = retired(&lab).await;
+    let kept = lab.files.recycled_disk(disk.event).await.unwrap();
+    run("qemu-img", &["rebase", "-u", "-F", "raw", "-b", "/etc/passwd", kept.path.to_str().unwrap()]);
+    let refused =
+        lab.files.restore_recycled(disk.event, &lab.path("copy"), &JobProgress::default()).await.unwrap_err();
+    assert!(refused.text.contains("did not give it"), "{refused:?}");
+    assert!(!lab.path("copy").exists());
 }

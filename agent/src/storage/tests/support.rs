@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dewpoint_proto::event::DiskDisposal;
 use dewpoint_proto::ids::{EventId, HostId, VmId};
 use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, Restart, VmSpec};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::clock::SystemClock;
 use crate::storage::durable::Witness;
-use crate::storage::{Files, JobProgress, NewDisk, Settings, Storage};
+use crate::storage::{Files, JobProgress, NewDisk, Retirement, Settings, Storage};
 
 /// A data folder, and an image file beside it.
 pub(super) struct Lab {
@@ -104,6 +105,11 @@ pub(super) fn local(path: &Path, virtual_size_bytes: u64) -> ImageRef {
         virtual_size_bytes,
         local_path: Some(path.to_str().unwrap().to_owned()),
     }
+}
+
+/// A disk taken away by an event of a VM that is known.
+pub(super) fn how(disposal: DiskDisposal) -> Retirement {
+    Retirement { disposal, by: Some(EventId::fresh()), spec: Some(spec()) }
 }
 
 pub(super) fn spec() -> VmSpec {

@@ -31,6 +31,7 @@ fn every_call(vm: &TestVm) -> Vec<Call> {
         Call::BeginBackup { vm: vm.id(), target: vm.dir().join("target") },
         Call::AbortBackup(vm.id()),
         Call::Thaw(vm.id()),
+        Call::AutostartOff(vm.id()),
     ]
 }
 

@@ -7,7 +7,7 @@ use dewpoint_proto::ids::VmId;
 
 use super::wire::{Wire, nft};
 use crate::network::nft::{Nft, NftSettings};
-use crate::network::{Allowed, Seen, Shield, tap_name};
+use crate::network::{Allowed, Rules, Seen, Shield, Survey, tap_name};
 
 /// Two NICs; addresses in an order of their own.
 fn rules(vm: VmId) -> Vec<Allowed> {
@@ -128,4 +128,23 @@ async fn nft_that_is_missing_fails_or_hangs_is_unknown() {
         assert_eq!(shield.set(vm, &rules(vm)).await.unwrap_err().reason, Reason::NetworkError);
         assert!(began.elapsed() < Duration::from_secs(20));
     }
+}
+
+#[tokio::test]
+async fn a_survey_tells_all_and_taps_of_nobody_are_cleared_alone() {
+    let Some(Wire { nft: shield, vm, .. }) = Wire::new() else { return };
+    assert_eq!(shield.survey().await.unwrap(), Survey::default(), "no table");
+    let gone = VmId::fresh();
+    shield.set(vm, &rules(vm)).await.unwrap();
+    shield.set(gone, &rules(gone)).await.unwrap();
+    let survey = shield.survey().await.unwrap();
+    assert_eq!((survey.rules, survey.taps.len(), survey.in_force.len()), (Rules::Whole, 4, 4));
+    let taps = [tap_name(gone, 0), tap_name(gone, 1)];
+    for _ in 0..2 {
+        shield.clear_taps(&taps).await.unwrap();
+        assert_eq!(shield.observe(gone).await, Seen::Absent);
+        assert_eq!(shield.observe(vm).await, Seen::There(rules(vm)));
+    }
+    nft("insert rule bridge dewpoint guest accept");
+    assert_eq!(shield.survey().await.unwrap().rules, Rules::Broken);
 }

@@ -1,0 +1,46 @@
+//! What a person who mends the host looks at, beside what plans decide on.
+
+use std::path::PathBuf;
+
+use super::{Domain, Seen};
+
+/// A domain, looked at closely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// As plans see it.
+    pub domain: Domain,
+    /// The rest. Unknown while the domain is busy: asking would wait for it.
+    pub details: Seen<Details>,
+}
+
+/// What libvirt has of a domain beside its state and its mark.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// It has a configuration that outlives its run.
+    pub persistent: bool,
+    /// libvirt would start it by itself.
+    pub autostart: bool,
+    /// It has a saved memory image, which a start by libvirt would go on from.
+    pub managed_save: bool,
+    /// The file of `vda`.
+    pub disk: Option<PathBuf>,
+    /// The file of `vdb`.
+    pub seed: Option<PathBuf>,
+    /// Network interfaces, in order.
+    pub nics: Vec<InspectedNic>,
+    /// Virtual CPUs; 0: not told.
+    pub vcpus: u32,
+    /// Guest memory; 0: not told.
+    pub memory_bytes: u64,
+}
+
+/// A network interface, as the domain's XML has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InspectedNic {
+    /// The tap on the host.
+    pub tap: Option<String>,
+    /// The bridge it is put into.
+    pub bridge: Option<String>,
+    /// The guest's hardware address.
+    pub mac: Option<String>,
+}
