@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod bare;
 pub mod create;
+pub mod doctor;
 pub mod figure;
 pub mod journal;
 pub mod memory;

@@ -1,11 +1,11 @@
 //! `make bench`: prints one line of JSON for each figure; see `docs/benchmarks.md`.
 //!
 //! `dewpoint-bench [NAME...]` measures only the groups named: create, push, journal, accept, recover, storm,
-//! memory, start.
+//! memory, start, doctor.
 
 use dewpoint_tests::agent::{Agent, Link};
 use dewpoint_tests::bench::bare::{BARE_PROCESS, Bare};
-use dewpoint_tests::bench::{Effort, accept, create, journal, memory, push, recover, start, storm};
+use dewpoint_tests::bench::{Effort, accept, create, doctor, journal, memory, push, recover, start, storm};
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::lab::Lab;
 
@@ -48,6 +48,9 @@ async fn measure(effort: Effort, asked: &[String]) {
     if wanted("storm") {
         let lab = Lab::new();
         storm::run(effort, &lab).await;
+    }
+    if asked.iter().any(|name| name == "doctor") || (asked.is_empty() && effort == Effort::Full) {
+        doctor::run(effort, lab.dir()).await;
     }
     if wanted("memory") {
         memory::run(effort).await;

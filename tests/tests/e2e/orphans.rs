@@ -1,0 +1,83 @@
+//! VMs that the journal does not know, as after a copy from before them was put back: found by their marks, adopted by a
+//! person, and never disturbed.
+
+use std::process::Output;
+
+use dewpoint_proto::ids::VmId;
+use dewpoint_tests::agent::{Agent, Link};
+use dewpoint_tests::guest::Guest;
+use dewpoint_tests::host::{Libvirt, started};
+use dewpoint_tests::lab::{Lab, tiny_image};
+use serde_json::Value;
+
+fn said(done: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
+}
+
+fn submit(lab: &Lab, agent: &Agent, name: &str, text: &str) {
+    let path = lab.dir().join(name);
+    std::fs::write(&path, text).unwrap();
+    let done = agent.command(&["submit", &path.to_string_lossy(), "--timeout", "90s"]);
+    assert!(done.status.success(), "{}", said(&done));
+}
+
+fn create(lab: &Lab, vm: VmId, address: u8) -> String {
+    format!(
+        "kind = 'create'\nvm = '{vm}'\nname = '{name}'\nvcpus = 1\nmemory = '128MiB'\nimage = '{image}'\n\
+         [[nics]]\nmac = '52:54:00:12:35:{address:02x}'\naddresses = ['{cidr}']\ngateway4 = '{gateway}'\n",
+        name = lab.name("stray"),
+        image = tiny_image().display(),
+        cidr = lab.cidr4(address),
+        gateway = lab.ip4(1),
+    )
+}
+
+#[tokio::test]
+async fn vms_that_the_journal_lost_are_adopted_and_never_disturbed() {
+    let lab = Lab::new();
+    let mut agent = Agent::new(&lab, Link::Alone);
+    agent.start().await;
+    let (kept, unwanted) = (VmId::fresh(), VmId::fresh());
+    submit(&lab, &agent, "kept.toml", &create(&lab, kept, 9));
+    submit(&lab, &agent, "unwanted.toml", &format!("start = false\n{}", create(&lab, unwanted, 10)));
+    let guest = Guest::at(lab.ip4(9));
+    let before = guest.until_up().await;
+    let libvirt = Libvirt::connect();
+    let run = || libvirt.domain(&kept.to_string()).and_then(|domain| domain.qemu_pid()).and_then(started);
+    let (running, row) = (run(), agent.json(&["vms"]));
+    let row = row.as_array().unwrap().iter().find(|row| row["vm_id"] == kept.to_string()).unwrap().clone();
+    assert_eq!(agent.json(&["orphans", "ls"])["orphans"], Value::Array(Vec::new()));
+
+    agent.stop().await;
+    let db = rusqlite::Connection::open(agent.data().join("agent.db")).unwrap();
+    assert_eq!(db.execute("DELETE FROM vms", []).unwrap(), 2);
+    drop(db);
+    agent.start().await;
+    assert_eq!(agent.json(&["vms"]), Value::Array(Vec::new()), "nothing is inferred");
+    let listed = agent.json(&["orphans", "ls"]);
+    assert_eq!(listed["orphans"].as_array().map(Vec::len), Some(2), "{listed}");
+    let found = agent.command(&["doctor"]);
+    assert_eq!(found.status.code(), Some(1));
+    assert!(said(&found).contains("domain-orphan"), "{}", said(&found));
+
+    let adopted = agent.command(&["orphans", "adopt", &kept.to_string()]);
+    assert!(adopted.status.success(), "{}", said(&adopted));
+    let again = agent.json(&["vms"]);
+    assert_eq!(again[0], row, "as it was: generation, run, disk, wanted");
+    assert_eq!(run(), running, "the VM was never touched");
+    submit(&lab, &agent, "reboot.toml", &format!("kind = 'reboot'\nvm = '{kept}'\ntimeout = '60s'\n"));
+    guest.until_rebooted(&before).await;
+
+    let refused = agent.command(&["orphans", "remove", &unwanted.to_string()]);
+    assert_eq!(refused.status.code(), Some(4), "{}", said(&refused));
+    let ours = agent.command(&["orphans", "remove", &kept.to_string(), "--yes"]);
+    assert_eq!(ours.status.code(), Some(4), "a VM of the journal is no orphan: {}", said(&ours));
+    let removed = agent.command(&["orphans", "remove", &unwanted.to_string(), "--yes"]);
+    assert!(removed.status.success(), "{}", said(&removed));
+    assert_eq!(libvirt.domain(&unwanted.to_string()), None);
+    let recycled = agent.json(&["recycle", "ls"]);
+    assert_eq!(recycled[0]["vm_id"], unwanted.to_string(), "{recycled}");
+    assert_eq!(agent.json(&["orphans", "ls"])["orphans"], Value::Array(Vec::new()));
+    let sound = agent.command(&["doctor"]);
+    assert_eq!(sound.status.code(), Some(0), "{}", said(&sound));
+}
