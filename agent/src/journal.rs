@@ -58,7 +58,6 @@ use job::{Access, Job, Task, Then, Tx};
 use kept::Kept;
 use moment::{BootId, Moment};
 pub use offered::Offered;
-use orphan::Adopted;
 pub use reader::Reader;
 pub(crate) use reader::connect as connect_read_only;
 use reserve::Reserve;
@@ -259,14 +258,6 @@ impl Journal {
     /// When it cannot be written.
     pub async fn adopt(&self, vms: Vec<VmRow>) -> Result<usize, JournalError> {
         self.ask(Access::Write, move |tx| adopt::adopt(tx, &vms)).await
-    }
-
-    /// Takes in a VM that no event brought here: a person adopts its domain. False: the journal has it already.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub async fn take_in(&self, adopted: Adopted) -> Result<bool, JournalError> {
-        self.ask(Access::Write, move |tx| orphan::take_in(tx, &adopted)).await
     }
 
     /// Notes what happened to a VM without an event, and what is done about it; with the run that is begun, if one is.

@@ -4,13 +4,14 @@
 //! VM and ends with the last, so a lane that is stuck holds up its own VM alone. Bounded by intake: a VM has at most one
 //! unfinished event, and what supersedes it.
 
+mod hold;
+
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dewpoint_common::message;
-use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
 use futures::FutureExt;
 use tokio::sync::broadcast::error::RecvError;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+pub use self::hold::LaneHold;
 use super::apply::Effects;
 use super::history::History;
 use super::keep::board::Board;
@@ -182,36 +184,6 @@ impl Executor {
     #[must_use]
     pub fn busy(&self) -> Vec<VmId> {
         self.shared.doors().keys().copied().collect()
-    }
-
-    /// Keeps a VM without a lane while a person mends it: events that come meanwhile wait until the hold is dropped.
-    ///
-    /// # Errors
-    /// `VM_BUSY` when it has a lane, or somebody else mends it.
-    pub fn hold_lane(&self, vm: VmId) -> Result<LaneHold, Cause> {
-        let mut doors = self.shared.doors();
-        if doors.contains_key(&vm) {
-            return Err(Cause::new(Reason::VmBusy, "an event of the VM is at work")
-                .advise("wait for it; see `dewpoint-agent events --unfinished`")
-                .with("vm_id", vm));
-        }
-        doors.insert(vm, Door::default());
-        Ok(LaneHold { shared: Arc::clone(&self.shared), vm })
-    }
-}
-
-/// A VM without a lane, for as long as this is kept.
-pub struct LaneHold {
-    shared: Arc<Shared>,
-    vm: VmId,
-}
-
-impl Drop for LaneHold {
-    fn drop(&mut self) {
-        // What came meanwhile gets its lane now.
-        if !self.shared.close(self.vm) {
-            self.shared.spawn_lane(self.vm);
-        }
     }
 }
 

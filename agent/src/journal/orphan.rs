@@ -1,14 +1,20 @@
-//! A VM that a person takes into the journal, as its domain's mark says: the one way in that is no event.
+//! What mending a host asks of the journal: to take in a VM as its domain's mark says, which a person wants and no event
+//! brought; and what only the doctor reads.
 
+use std::collections::BTreeSet;
+
+use dewpoint_proto::ids::VmId;
 use dewpoint_proto::spec::{Placement, VmSpec};
+use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::event as wire;
 use prost::Message;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
+use super::Journal;
 use super::admission::Presence;
-use super::columns::int;
+use super::columns::{int, parsed};
 use super::error::JournalError;
-use super::thread::Tx;
+use super::thread::{Access, Tx};
 use crate::hypervisor::{Mark, Wanted};
 
 /// A VM to be taken in.
@@ -20,8 +26,18 @@ pub struct Adopted {
     pub spec: VmSpec,
 }
 
+impl Journal {
+    /// Takes in a VM that no event brought here: a person adopts its domain. False: the journal has it already.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn take_in(&self, adopted: Adopted) -> Result<bool, JournalError> {
+        self.ask(Access::Write, move |tx| take_in(tx, &adopted)).await
+    }
+}
+
 /// False: the journal has it already. A tombstone's generation is kept when it is the higher one.
-pub(super) fn take_in(tx: &Tx<'_>, adopted: &Adopted) -> Result<bool, JournalError> {
+fn take_in(tx: &Tx<'_>, adopted: &Adopted) -> Result<bool, JournalError> {
     let Adopted { mark, spec } = adopted;
     let placement = match spec.placement {
         Placement::Bound => "bound",
@@ -49,4 +65,19 @@ pub(super) fn take_in(tx: &Tx<'_>, adopted: &Adopted) -> Result<bool, JournalErr
             wire::VmSpec::from(spec.clone()).encode_to_vec(),
         ])?;
     Ok(taken == 1)
+}
+
+/// Every VM that was here and is gone.
+pub(super) fn gone(db: &Connection) -> Result<BTreeSet<VmId>, JournalError> {
+    let mut statement = db.prepare_cached("SELECT vm_id FROM vms WHERE presence = 'gone'")?;
+    let rows = statement.query_map([], |row| parsed(row, 0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// When the oldest report was written that waits for an acknowledgement.
+pub(super) fn waits_since(db: &Connection) -> Result<Option<Millis>, JournalError> {
+    let oldest: Option<i64> = db
+        .prepare_cached("SELECT min(finished_at) FROM reports WHERE acked = 0")?
+        .query_row([], |row| row.get(0))?;
+    Ok(oldest.map(Millis))
 }

@@ -1,7 +1,5 @@
 //! What is read: by the thread for the agent, and by [`super::reader`] for the local commands.
 
-use std::collections::BTreeSet;
-
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::BodyDigest;
 use dewpoint_proto::ids::{EventId, Generation, ReportSeq, Seq, Term, VmId};
@@ -151,21 +149,6 @@ pub(super) fn vms_named(db: &Connection, name: &str) -> Result<Vec<VmRow>, Journ
         db.prepare_cached(&format!("{VM} WHERE name = ?1 ORDER BY presence = 'gone', vms.vm_id DESC LIMIT 10"))?;
     let rows = statement.query_map([name], vm_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Every VM that was here and is gone.
-pub(super) fn gone(db: &Connection) -> Result<BTreeSet<VmId>, JournalError> {
-    let mut statement = db.prepare_cached("SELECT vm_id FROM vms WHERE presence = 'gone'")?;
-    let rows = statement.query_map([], |row| parsed(row, 0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// When the oldest report was written that waits for an acknowledgement.
-pub(super) fn waits_since(db: &Connection) -> Result<Option<Millis>, JournalError> {
-    let oldest: Option<i64> = db
-        .prepare_cached("SELECT min(finished_at) FROM reports WHERE acked = 0")?
-        .query_row([], |row| row.get(0))?;
-    Ok(oldest.map(Millis))
 }
 
 /// What the newest Welcome said.

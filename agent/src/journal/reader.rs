@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::{JournalError, OpenError};
 use super::rows::{EntryRow, EventFilter, EventRow, Page, Recovery, ReportRow, Tail, VmRow};
-use super::{query, schema};
+use super::{orphan, query, schema};
 
 /// A read-only view. Each call sees what was committed when it was made. Blocks; for commands, not for the daemon.
 pub struct Reader {
@@ -66,7 +66,7 @@ impl Reader {
     /// # Errors
     /// When the database cannot be read.
     pub fn gone(&self) -> Result<BTreeSet<VmId>, JournalError> {
-        query::gone(&self.db)
+        orphan::gone(&self.db)
     }
 
     /// When the oldest report was written that waits for an acknowledgement.
@@ -74,7 +74,7 @@ impl Reader {
     /// # Errors
     /// When the database cannot be read.
     pub fn waits_since(&self) -> Result<Option<Millis>, JournalError> {
-        query::waits_since(&self.db)
+        orphan::waits_since(&self.db)
     }
 
     /// Where the journal ends.

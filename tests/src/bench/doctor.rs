@@ -152,5 +152,6 @@ fn spec() -> VmSpec {
         user_data: Vec::new(),
         labels: std::collections::BTreeMap::new(),
         placement: Placement::Bound,
+        restart: dewpoint_proto::spec::Restart::default(),
     }
 }

@@ -105,7 +105,7 @@ impl Rig {
         let files = &self.hands.files;
         let paths = files.disk_paths(vm, disk).await.unwrap();
         let domain = DomainSpec {
-            name: crate::hypervisor::domain_name("web", vm),
+            name: "web".to_owned(),
             vcpus: 1,
             memory_bytes: 128 * MIB,
             disk: paths.disk,

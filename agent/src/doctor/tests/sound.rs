@@ -114,6 +114,8 @@ fn journal(vm: VmId, disk: EventId) -> JournalSeen {
         seed: Some(disk),
         run: Some(RunId::from(disk)),
         spec: Some(spec()),
+        kept: crate::journal::kept::Kept::default(),
+        unfinished: false,
     };
     JournalSeen {
         vms: [(vm, row)].into(),
@@ -141,6 +143,7 @@ fn domain(vm: VmId, disk: EventId) -> Domain {
         live: Seen::There(mark(vm, disk)),
         backup: BackupJob::None,
         control: Control::Idle,
+        claims: None,
     }
 }
 

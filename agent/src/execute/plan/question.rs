@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{Event, Kind};
-use dewpoint_proto::ids::{EventId, Generation, RunId, VmId};
+use dewpoint_proto::ids::{EventId, Generation, RunId};
 use dewpoint_proto::spec::VmSpec;
 
 use super::{Next, On, too_late};
@@ -13,7 +13,8 @@ use crate::execute::observed::{Observed, foreign};
 use crate::execute::settings::Settings;
 use crate::hypervisor::{Control, Domain, Mark, Seen, Wanted};
 use crate::journal::entry::Before;
-use crate::network::{Allowed, rules_of};
+use crate::network::Allowed;
+pub use crate::network::rules_of;
 use crate::storage::{ImageServer, VmFiles};
 
 /// Everything that a plan decides on.
@@ -253,19 +254,6 @@ impl<'a> Question<'a> {
             Aim::Undo => Ok(None),
         }
     }
-}
-
-/// The rules that a VM's spec asks for, sorted by tap.
-#[must_use]
-pub fn rules_of(vm: VmId, spec: &VmSpec) -> Vec<Allowed> {
-    let allowed = |(index, nic): (usize, &dewpoint_proto::spec::Nic)| Allowed {
-        tap: tap_name(vm, index),
-        mac: nic.mac,
-        addresses: nic.addresses.clone(),
-    };
-    let mut rules: Vec<_> = spec.nics.iter().enumerate().map(allowed).collect();
-    rules.sort_by(|a, b| a.tap.cmp(&b.tap));
-    rules
 }
 
 /// A part that is there or not; a wait when it is unknown.

@@ -39,6 +39,7 @@ fn off(spec: &DomainSpec) -> Inspected {
         live: Seen::Absent,
         backup: BackupJob::None,
         control: Control::Idle,
+        claims: None,
     };
     let details = Details {
         persistent: true,
