@@ -14,7 +14,7 @@ use super::Journal;
 use super::admission::Presence;
 use super::columns::{int, parsed};
 use super::error::JournalError;
-use super::thread::{Access, Tx};
+use super::job::{Access, Tx};
 use crate::hypervisor::{Mark, Wanted};
 
 /// A VM to be taken in.
