@@ -145,8 +145,9 @@ pub(super) fn vms(db: &Connection) -> Result<Vec<VmRow>, JournalError> {
 
 /// Every VM that has or had that name, gone ones last; at most ten.
 pub(super) fn vms_named(db: &Connection, name: &str) -> Result<Vec<VmRow>, JournalError> {
-    let mut statement =
-        db.prepare_cached(&format!("{VM} WHERE name = ?1 ORDER BY presence = 'gone', vms.vm_id DESC LIMIT 10"))?;
+    let mut statement = db.prepare_cached(&format!(
+        "{VM} WHERE name = ?1 ORDER BY presence = 'gone', vms.vm_id DESC LIMIT 10"
+    ))?;
     let rows = statement.query_map([name], vm_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
