@@ -89,7 +89,7 @@ pub fn storage_settings(config: &Config, host: HostId) -> storage::Settings {
 /// Domains, files and rules as configured; also for commands.
 ///
 /// # Errors
-/// As [`libvirt`].
+/// As [`libvirt()`].
 pub fn effects(config: &Config, files: &Files) -> Result<Effects, Cause> {
     Ok(Effects {
         hypervisor: Arc::new(libvirt(config)?),
