@@ -25,8 +25,8 @@ test: setup images ## Everything that CI runs.
 	@$(CARGO) build --locked --workspace --all-targets
 	@scripts/check-guide
 	@scripts/deb --bin target/debug --out target/debian/trial
-	@scripts/test
 	@target/debug/dewpoint-chaos $(MINUTES) $(SEED)
+	@scripts/test
 
 check: ## The quick inner loop: format, lints, and the tests that need no VM.
 	@$(CARGO) fmt --all --check
