@@ -273,11 +273,22 @@ impl Kept {
 /// Everything that happened, the oldest first.
 #[must_use]
 pub fn items(events: &[(EventRow, Vec<EntryRow>)], noted: Noted) -> Vec<Item> {
-    let mut items: Vec<Item> = events.iter().flat_map(|(row, entries)| events::of(row, entries)).collect();
-    items.extend(notes::of(noted));
-    // Stable: of one millisecond and one kind, what was written first comes first.
-    items.sort_by_key(|item| (item.at_ms, item.what.rank()));
-    items
+    // An event that ended in the millisecond in which the next was accepted is told before it.
+    let over =
+        |at: Millis| events.iter().filter(|(row, _)| row.finished_at.is_some_and(|end| end <= at)).count();
+    let of_events = events.iter().flat_map(|(row, entries)| {
+        let turn = over(row.accepted_at);
+        events::of(row, entries).into_iter().map(move |item| (turn, item))
+    });
+    let of_notes = notes::of(noted).map(|item| {
+        let over =
+            events.iter().filter(|(row, _)| row.finished_at.is_some_and(|end| end < item.at_ms)).count();
+        (over, item)
+    });
+    let mut items: Vec<(usize, Item)> = of_events.chain(of_notes).collect();
+    // Stable: of one millisecond, event and kind, what was written first comes first.
+    items.sort_by_key(|(turn, item)| (item.at_ms, *turn, item.what.rank()));
+    items.into_iter().map(|(_, item)| item).collect()
 }
 
 impl What {
