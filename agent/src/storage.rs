@@ -39,6 +39,7 @@ mod folder;
 mod inspect;
 mod layout;
 mod locks;
+mod overlay;
 mod part;
 mod qemu_img;
 mod quarantine;

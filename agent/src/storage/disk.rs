@@ -1,5 +1,6 @@
 //! A VM's disk: an overlay on a hard link of its image, or a copy that shares nothing with it.
 
+use std::fs::File;
 use std::path::Path;
 
 use dewpoint_common::image::{self, Shape};
@@ -13,6 +14,7 @@ use super::durable::{DISK_MODE, IMAGE_MODE, is_file, open};
 use super::failure::OrFailed;
 use super::files::{Files, Inner};
 use super::layout::{Made, PART, base_name, part_of};
+use super::overlay;
 use super::space::Place;
 use super::{BackingFile, DiskFormat, DiskPaths, JobProgress, NewDisk};
 
@@ -52,13 +54,30 @@ impl Files {
             self.make_room(Place::Disks, self.allocated(disk.image).await?, "the disk's base").await?;
             self.blocking(move |inner| inner.copy_base(copying.vm, copying.image)).await?;
         }
-        let making = disk.clone();
-        self.short(move |inner| inner.create_part(&part_of(&inner.layout.disk(making.vm, making.event))))
-            .await?;
+        let key = overlay::Key { image: disk.image, size_bytes: disk.size_bytes };
+        let part = part_of(&self.inner.layout.disk(disk.vm, disk.event));
+        let template = self.inner.overlays.of(key);
+        let (making, from) = (part.clone(), template.clone());
+        self.short(move |inner| {
+            let empty = inner.create_part(&making)?;
+            from.map_or(Ok(()), |from| from.write(&empty).or_failed("write the overlay", &making))
+        })
+        .await?;
+        if template.is_some() {
+            return Ok(());
+        }
         let folder = self.inner.layout.folder(disk.vm);
         let name = format!("{}{PART}", Made::Disk.file_name(disk.event));
         let base = base_name(disk.image);
-        self.inner.qemu_img.create(&folder, &name, Some((&base, shape.format)), disk.size_bytes).await
+        self.inner.qemu_img.create(&folder, &name, Some((&base, shape.format)), disk.size_bytes).await?;
+        self.short(move |inner| {
+            let made = open(&part).and_then(|made| overlay::Template::read(&made));
+            if let Some(template) = made.or_failed("read the overlay", &part)? {
+                inner.overlays.keep(key, template);
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn full_copy(
@@ -75,7 +94,7 @@ impl Files {
         };
         self.make_room(Place::Disks, need, "the disk").await?;
         let making = part.to_owned();
-        self.short(move |inner| inner.create_part(&making)).await?;
+        self.short(move |inner| inner.create_part(&making).map(drop)).await?;
         match shape.format {
             // A qcow2 that stands alone is copied as it is: in no time where the file system shares extents.
             DiskFormat::Qcow2 => self.copy_file(&image, part, progress).await?,
@@ -220,12 +239,11 @@ impl Inner {
     }
 
     /// An empty `.part`, in place of an earlier attempt's.
-    pub(super) fn create_part(&self, part: &Path) -> Result<(), Cause> {
+    pub(super) fn create_part(&self, part: &Path) -> Result<File, Cause> {
         self.durable
             .unlink(part)
             .and_then(|_| self.durable.create(part, DISK_MODE))
             .or_failed("begin a file", part)
-            .map(drop)
     }
 
     /// False: the image cannot be linked from there, and must be copied.

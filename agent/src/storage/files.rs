@@ -23,6 +23,7 @@ use super::durable::{Durable, PASSAGE_MODE, Witness};
 use super::failure::{OrFailed, failed};
 use super::layout::Layout;
 use super::locks::Locks;
+use super::overlay::Templates;
 use super::qemu_img::QemuImg;
 use super::{DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, Space, Storage, VmFiles};
 use crate::clock::Clock;
@@ -84,6 +85,7 @@ pub(super) struct Inner {
     pub(super) layout: Layout,
     pub(super) durable: Durable,
     pub(super) qemu_img: QemuImg,
+    pub(super) overlays: Templates,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) downloads: Downloads,
     pub(super) in_use: InUse,
@@ -142,6 +144,7 @@ impl Files {
         Self {
             inner: Arc::new(Inner {
                 qemu_img: QemuImg { program: settings.qemu_img.clone() },
+                overlays: Templates::default(),
                 settings,
                 layout,
                 durable,

@@ -74,7 +74,8 @@ impl Files {
     async fn begin_snapshot(&self, vm: VmId, event: EventId, disk: EventId) -> Result<u64, Cause> {
         let (need, size) = self.short(move |inner| inner.snapshot_need(vm, disk)).await?;
         self.make_room(Place::Disks, need, "the snapshot").await?;
-        self.short(move |inner| inner.create_part(&part_of(&inner.layout.snapshot(vm, event)))).await?;
+        self.short(move |inner| inner.create_part(&part_of(&inner.layout.snapshot(vm, event))).map(drop))
+            .await?;
         Ok(size)
     }
 
