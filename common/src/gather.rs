@@ -7,12 +7,14 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 /// Little beside an fsync, enough for callers to be woken and to ask again.
 const MOMENT: Duration = Duration::from_micros(300);
+/// After groups smaller than this nobody is waited for: a lone caller would pay a moment to spare a few fsyncs.
+const MANY: usize = 8;
 
 /// Takes requests from a queue in groups.
 ///
 /// Callers that were answered together ask again together. The first of them to be woken would have a commit to itself
 /// while the others gather behind it, so groups would be half as large as they could be. Hence: while fewer came than
-/// the last time, wait a moment for the rest. A lone caller never waits.
+/// the last time, wait a moment for the rest. Where few ask, nobody waits.
 #[derive(Debug, Default)]
 pub struct Gather {
     last: usize,
@@ -25,8 +27,9 @@ impl Gather {
         if inbox.blocking_recv_many(group, most) == 0 {
             return false;
         }
+        let expected = if self.last < MANY { 0 } else { self.last.min(most) };
         let until = Instant::now() + MOMENT;
-        while group.len() < self.last.min(most) && Instant::now() < until {
+        while group.len() < expected && Instant::now() < until {
             match inbox.try_recv() {
                 Ok(request) => group.push(request),
                 Err(TryRecvError::Empty) => std::thread::yield_now(),
@@ -45,17 +48,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_all_that_is_there_up_to_the_bound_and_ends_with_the_queue() {
-        let (sender, mut inbox) = mpsc::channel(8);
+    fn after_many_the_rest_is_waited_for_and_after_few_it_is_not() {
+        let (sender, mut inbox) = mpsc::channel(64);
         let mut gather = Gather::default();
-        (0..5).for_each(|n| sender.try_send(n).unwrap());
+        let mut took = |sent: usize| {
+            (0..sent).for_each(|n| sender.try_send(n).unwrap());
+            let mut group = Vec::new();
+            assert!(gather.next(&mut inbox, &mut group, 64));
+            (group.len(), gather.last)
+        };
+        assert_eq!(took(MANY), (MANY, MANY));
+        let began = Instant::now();
+        assert_eq!(took(MANY - 1), (MANY - 1, MANY - 1));
+        assert!(began.elapsed() >= MOMENT, "one of many is missing");
+        assert_eq!(took(1), (1, 1));
+    }
+
+    #[test]
+    fn takes_all_that_is_there_up_to_the_bound_and_ends_with_the_queue() {
+        let (sender, mut inbox) = mpsc::channel(32);
+        let mut gather = Gather::default();
+        (0..2 * MANY - 1).for_each(|n| sender.try_send(n).unwrap());
         let mut group = Vec::new();
-        assert!(gather.next(&mut inbox, &mut group, 3));
-        assert_eq!(group, [0, 1, 2]);
+        assert!(gather.next(&mut inbox, &mut group, MANY));
+        assert!(group.iter().copied().eq(0..MANY));
         group.clear();
         drop(sender);
-        assert!(gather.next(&mut inbox, &mut group, 3));
-        assert_eq!(group, [3, 4], "fewer than before: the rest is waited for, but not for ever");
+        assert!(gather.next(&mut inbox, &mut group, MANY));
+        assert!(group.iter().copied().eq(MANY..2 * MANY - 1), "fewer than before, and no more come");
         group.clear();
         assert!(!gather.next(&mut inbox, &mut group, 3));
     }
