@@ -237,7 +237,10 @@ impl Journal {
         then: Option<Then<Admission>>,
     ) -> Result<Offered, JournalError> {
         let ((event, vm), seq) = (delivery.payload.named(), delivery.origin.seq());
-        let (job, answer) = Task::job(Access::Admit, move |tx| admit::admit(tx, &delivery), then);
+        // Encoded here: the journal's thread is what all wait for.
+        let spec = admit::spec_of(&delivery);
+        let (job, answer) =
+            Task::job(Access::Admit, move |tx| admit::admit(tx, &delivery, spec.as_deref()), then);
         self.0.inbox.send(job).await.map_err(|_| JournalError::Closed)?;
         Ok(Offered { event, vm, seq, answer })
     }

@@ -3,6 +3,7 @@
 mod convert;
 
 use std::fmt;
+use std::sync::Arc;
 
 use prost::Message;
 use prost::bytes::Bytes;
@@ -241,10 +242,12 @@ impl Kind {
 pub struct BodyDigest(pub [u8; 32]);
 
 /// An event with its bytes as accepted: those are stored, delivered and hashed, and never encoded again.
+/// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
-    event: Event,
+    event: Arc<Event>,
     bytes: Bytes,
+    digest: BodyDigest,
 }
 
 impl Body {
@@ -255,7 +258,7 @@ impl Body {
     pub fn encode(event: Event) -> Result<Self, Cause> {
         let bytes = Bytes::from(wire::Event::from(event.clone()).encode_to_vec());
         check_size(bytes.len())?;
-        Ok(Self { event, bytes })
+        Ok(Self::of(event, bytes))
     }
 
     /// Parses bytes from the wire or a database, checking every bound.
@@ -268,7 +271,12 @@ impl Body {
             Cause::new(Reason::Invalid, format!("an event's bytes cannot be read: {error}"))
                 .advise("check that both sides are of neighbouring versions")
         })?;
-        Ok(Self { event: Event::try_from(message)?, bytes })
+        Ok(Self::of(Event::try_from(message)?, bytes))
+    }
+
+    fn of(event: Event, bytes: Bytes) -> Self {
+        let digest = BodyDigest(Sha256::digest(&bytes).into());
+        Self { event: Arc::new(event), bytes, digest }
     }
 
     /// The parsed event.
@@ -286,7 +294,7 @@ impl Body {
     /// Their SHA-256.
     #[must_use]
     pub fn digest(&self) -> BodyDigest {
-        BodyDigest(Sha256::digest(&self.bytes).into())
+        self.digest
     }
 }
 

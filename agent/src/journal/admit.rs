@@ -59,8 +59,23 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Journals a delivery and the answer to it.
-pub(super) fn admit(tx: &mut Tx<'_>, delivery: &Delivery) -> Result<Admission, JournalError> {
+/// What a create's VM is to be, as its row has it; none: it is no create.
+pub(super) fn spec_of(delivery: &Delivery) -> Option<Vec<u8>> {
+    match &delivery.payload {
+        Payload::Event(body) => match &body.event().kind {
+            Kind::Create(create) => Some(wire::VmSpec::from(create.spec.clone()).encode_to_vec()),
+            _ => None,
+        },
+        Payload::Unreadable(_) => None,
+    }
+}
+
+/// Journals a delivery and the answer to it; `spec` is the delivery's [`spec_of`].
+pub(super) fn admit(
+    tx: &mut Tx<'_>,
+    delivery: &Delivery,
+    spec: Option<&[u8]>,
+) -> Result<Admission, JournalError> {
     let incoming = Incoming::of(delivery);
     if let Some(seq) = incoming.origin.seq()
         && let Some(stage) = take_place(tx, seq, &incoming)?
@@ -72,7 +87,11 @@ pub(super) fn admit(tx: &mut Tx<'_>, delivery: &Delivery) -> Result<Admission, J
         Payload::Event(body) => {
             let verdict = (tx.judge)(&known, &Offer { origin: &incoming.origin, body });
             match verdict {
-                Verdict::Accept { supersedes } => accept(tx, &incoming, body, &known, supersedes),
+                Verdict::Accept { supersedes } => {
+                    let admitted = accept(tx, &incoming, body, &known, supersedes)?;
+                    raise_vm(tx, body, admitted.generation(), spec)?;
+                    Ok(Admission::New(admitted))
+                }
                 Verdict::Refuse(cause) => refuse(tx, &incoming, &known, cause),
                 Verdict::Seen => seen(tx, incoming.event),
             }
@@ -174,28 +193,27 @@ fn accept(
     body: &Body,
     known: &Known,
     supersedes: Option<EventId>,
-) -> Result<Admission, JournalError> {
+) -> Result<Journaled, JournalError> {
     let generation = match incoming.origin {
         Origin::Delivered { generation, .. } => generation,
         Origin::Local => known.vm.map_or(Generation(0), |vm| vm.generation).next(),
     };
     let deadline = deadline(tx, incoming, body)?;
     insert(tx, incoming, generation, &Row { stage: Stage::Accepted, supersedes, deadline })?;
-    raise_vm(tx, body, generation)?;
     tx.effects.changes.push(Change {
         event: incoming.event,
         vm: incoming.vm,
         stage: Stage::Accepted,
         entries: Vec::new(),
     });
-    Ok(Admission::New(Journaled::new(Parts {
+    Ok(Journaled::new(Parts {
         body: body.clone(),
         origin: incoming.origin,
         generation,
         supersedes,
         deadline,
         accepted_at: tx.now,
-    })))
+    }))
 }
 
 /// The deadline with the clock that it is meant by: the coordinator's, as last heard, or our own.
@@ -293,7 +311,12 @@ fn insert(
 }
 
 /// The VM's highest generation; for a create, what it is to be as well.
-fn raise_vm(tx: &Tx<'_>, body: &Body, generation: Generation) -> Result<(), JournalError> {
+fn raise_vm(
+    tx: &Tx<'_>,
+    body: &Body,
+    generation: Generation,
+    spec: Option<&[u8]>,
+) -> Result<(), JournalError> {
     let event = body.event();
     let Kind::Create(create) = &event.kind else {
         tx.db
@@ -318,7 +341,7 @@ fn raise_vm(tx: &Tx<'_>, body: &Body, generation: Generation) -> Result<(), Jour
             int(generation.0),
             Presence::Building.as_str(),
             placement,
-            wire::VmSpec::from(create.spec.clone()).encode_to_vec(),
+            spec,
         ])?;
     Ok(())
 }

@@ -99,12 +99,15 @@ impl Writer {
         if probe || !writes.is_empty() {
             let outcome = self.write(&mut writes);
             let status = outcome.as_ref().map(|_| ()).map_err(Clone::clone);
+            let renamed = outcome.as_ref().ok().map(|effects| effects.journal);
             if let Ok(effects) = outcome {
-                self.witness(effects.journal);
                 self.tell(effects);
             }
             for job in writes {
                 job.settle(status.clone());
+            }
+            if let Some(renamed) = renamed {
+                self.witness(renamed);
             }
         }
         for mut job in reads {
