@@ -46,16 +46,18 @@ fn check_deadline(options: &Options, now: Millis) -> Result<(), Cause> {
 }
 
 impl Inner {
-    /// The answer of before, when this request came before.
-    pub(super) async fn seen(
+    /// The answer of before, when a request came before and has got nowhere now: its image may be gone since, its host
+    /// full. Asked last, as few requests are repeats, and one that gets as far as the store is known there.
+    pub(super) async fn or_seen(
         &self,
-        options: &Options,
+        event: Option<EventId>,
         digest: RequestDigest,
-    ) -> Result<Option<EventRecord>, Cause> {
-        let Some(event) = options.event else { return Ok(None) };
+        refused: Cause,
+    ) -> Result<EventRecord, Cause> {
+        let Some(event) = event else { return Err(refused) };
         match self.store.seen(event).await? {
-            None => Ok(None),
-            Some((known, record)) if known == digest => Ok(Some(record)),
+            None => Err(refused),
+            Some((known, record)) if known == digest => Ok(record),
             Some(_) => Err(reused(event)),
         }
     }
@@ -73,7 +75,6 @@ impl Inner {
     /// After an event was assigned: the view follows, its host is woken, watchers hear.
     pub(super) fn assigned(&self, record: &EventRecord) {
         let Some(host) = record.host else { return };
-        say::assigned(record);
         {
             let mut fleet = self.fleet_mut();
             match record.body.as_ref().map(|body| &body.event().kind) {
@@ -85,9 +86,13 @@ impl Inner {
                 Some(Kind::Restore(_)) => fleet.builds(record.id, host),
                 _ => {}
             }
-            fleet.wake(host);
+            match record.queue_entry() {
+                Some(entry) => fleet.queued(host, entry),
+                None => fleet.wake(host),
+            }
         }
         self.tell([changed(record)]);
+        say::assigned(record);
     }
 
     /// The VM that a request names.

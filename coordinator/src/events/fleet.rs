@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
-use dewpoint_proto::ids::{EventId, HostId, ReportSeq, Term};
+use dewpoint_proto::ids::{EventId, HostId, ReportSeq, Seq, Term};
 use dewpoint_proto::time::Millis;
 use tokio::sync::watch;
 
 use super::HostHeartbeat;
 use crate::scheduler::HostView;
-use crate::store::{Claims, FleetRecord, HostFacts, HostRecord};
+use crate::store::{Claims, FleetRecord, HostFacts, HostRecord, QueueEntry};
 
 /// What is known of each host, in the order of first contact.
 pub(super) struct Fleet {
@@ -32,6 +32,8 @@ struct HostLive {
     /// Its highest report, told since this coordinator started by a hello that matched.
     heard: Option<ReportSeq>,
     queue: watch::Sender<u64>,
+    /// The newest of its queue, until it is delivered: spares its session a look into the store.
+    newest: Option<QueueEntry>,
 }
 
 /// What is to be done with a heartbeat.
@@ -73,6 +75,7 @@ impl Fleet {
                 retired: false,
                 heard: None,
                 queue: watch::channel(0).0,
+                newest: None,
             });
             self.views.len() - 1
         });
@@ -80,6 +83,8 @@ impl Fleet {
         if live.term != record.term || live.held != record.held {
             live.term = record.term;
             live.held.clone_from(&record.held);
+            // Under another term its queue may be numbered anew.
+            live.newest = None;
             wake(live);
         }
         live.retired = record.retired.is_some();
@@ -212,6 +217,20 @@ impl Fleet {
     pub(super) fn held(&self, host: HostId) -> Option<String> {
         let own = self.places.get(&host).and_then(|&place| self.live[place].held.clone());
         own.or_else(|| self.held.clone())
+    }
+
+    /// The host's queue has this.
+    pub(super) fn queued(&mut self, host: HostId, entry: QueueEntry) {
+        if let Some(&place) = self.places.get(&host) {
+            self.live[place].newest = Some(entry);
+            wake(&self.live[place]);
+        }
+    }
+
+    /// What was queued last, when it is what comes next.
+    pub(super) fn newest(&mut self, host: HostId, next: Seq) -> Option<QueueEntry> {
+        let place = *self.places.get(&host)?;
+        self.live[place].newest.take_if(|entry| entry.seq == next)
     }
 
     /// The host's queue has something, or may be delivered again.

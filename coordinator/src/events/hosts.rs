@@ -51,6 +51,14 @@ impl Events {
         Ok(self.inner.store.deliverable(host, after, limit).await?)
     }
 
+    /// What was queued for the host last, when it comes right after `after` and may be delivered: what the next look at
+    /// [`Events::deliverable`] would find, and nothing else. Given out once.
+    #[must_use]
+    pub fn newest(&self, host: HostId, after: Seq) -> Option<QueueEntry> {
+        let mut fleet = self.inner.fleet_mut();
+        if fleet.held(host).is_some() { None } else { fleet.newest(host, after.next()) }
+    }
+
     /// Changes whenever the host's queue may have something new, or its hold or the fleet's was switched. Look at
     /// [`Events::deliverable`] and [`Events::held`] after each change, and once before the first. Take it after
     /// [`Events::claim_host`]: of a host never claimed it never changes.

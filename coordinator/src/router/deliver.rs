@@ -114,9 +114,16 @@ impl Delivery<'_> {
         if self.session.log == Log::Diverged {
             return self.order().await;
         }
+        // Nothing is behind the newest; what is queued from here on wakes us.
+        if self.window.room() > 0
+            && let Some(entry) = self.shared.events.newest(self.session.host, self.window.sent())
+        {
+            self.send(entry).await?;
+            return Ok(Some(1));
+        }
         while self.window.room() > 0 {
-            let look =
-                self.shared.events.deliverable(self.session.host, self.window.sent(), self.window.room());
+            let room = self.window.room();
+            let look = self.shared.events.deliverable(self.session.host, self.window.sent(), room);
             let entries = match look.await {
                 Ok(entries) => entries,
                 Err(cause) => {
@@ -124,12 +131,13 @@ impl Delivery<'_> {
                     return Ok(None);
                 }
             };
-            if entries.is_empty() {
-                break;
-            }
+            let all_there_is = entries.len() < room as usize;
             for entry in entries {
                 self.send(entry).await?;
                 pushed += 1;
+            }
+            if all_there_is {
+                break;
             }
         }
         Ok(Some(pushed))

@@ -246,6 +246,14 @@ pub struct FleetRecord {
     pub destroy_limit: Option<u32>,
 }
 
+impl EventRecord {
+    /// Its entry in its host's queue; none: it has none, or its body is not kept.
+    #[must_use]
+    pub fn queue_entry(&self) -> Option<QueueEntry> {
+        Some(QueueEntry { seq: self.seq?, generation: self.generation, body: self.body.clone()? })
+    }
+}
+
 /// An entry of a host's queue, to be delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueEntry {

@@ -17,24 +17,11 @@ impl Events {
     /// As [`Events::create`], and `VM_NOT_FOUND`, `NAME_AMBIGUOUS`, `VM_BUSY`, `DIVERGED`,
     /// `DESTROY_LIMIT`.
     pub async fn change(&self, request: ChangeVm) -> Result<EventRecord, Cause> {
-        let inner = &self.inner;
-        let digest = digest::of_change(&request)?;
-        if let Some(seen) = inner.seen(&request.options, digest).await? {
-            return Ok(seen);
+        let (event, digest) = (request.options.event, digest::of_change(&request)?);
+        match self.inner.change_new(request, digest).await {
+            Err(cause) => self.inner.or_seen(event, digest, cause).await,
+            changed => changed,
         }
-        let vm = inner.vm_of(&request.vm).await?;
-        let kind = match request.change {
-            Change::Start => Kind::Start,
-            Change::Stop(stop) => Kind::Stop(stop),
-            Change::Reboot(reboot) => Kind::Reboot(reboot),
-            Change::Snapshot(snapshot) => {
-                inner.check_name_free(snapshot.image_name.as_ref()).await?;
-                Kind::Snapshot(snapshot)
-            }
-            Change::Restore(image) => inner.restore(vm, &image).await?,
-            Change::Destroy(destroy) => Kind::Destroy(destroy),
-        };
-        inner.admit_change(request.options, digest, vm, kind).await
     }
 
     /// Answers once the cancel is `assigned`, or done when its target was `pending`.
@@ -42,18 +29,37 @@ impl Events {
     /// # Errors
     /// `EVENT_NOT_FOUND`, `TOO_LATE`, `VM_BUSY`, `EVENT_ID_REUSED`.
     pub async fn cancel(&self, request: CancelEvent) -> Result<EventRecord, Cause> {
-        let inner = &self.inner;
-        let digest = digest::of_cancel(&request)?;
-        if let Some(seen) = inner.seen(&request.options, digest).await? {
-            return Ok(seen);
+        let (event, digest) = (request.options.event, digest::of_cancel(&request)?);
+        match self.inner.cancel_new(request, digest).await {
+            Err(cause) => self.inner.or_seen(event, digest, cause).await,
+            cancelled => cancelled,
         }
-        let target = request.target;
-        let vm = inner.store.event(target).await?.ok_or_else(|| no_event(target))?.vm;
-        inner.admit_change(request.options, digest, vm, Kind::Cancel(Cancel { target })).await
     }
 }
 
 impl Inner {
+    async fn change_new(&self, request: ChangeVm, digest: RequestDigest) -> Result<EventRecord, Cause> {
+        let vm = self.vm_of(&request.vm).await?;
+        let kind = match request.change {
+            Change::Start => Kind::Start,
+            Change::Stop(stop) => Kind::Stop(stop),
+            Change::Reboot(reboot) => Kind::Reboot(reboot),
+            Change::Snapshot(snapshot) => {
+                self.check_name_free(snapshot.image_name.as_ref()).await?;
+                Kind::Snapshot(snapshot)
+            }
+            Change::Restore(image) => self.restore(vm, &image).await?,
+            Change::Destroy(destroy) => Kind::Destroy(destroy),
+        };
+        self.admit_change(request.options, digest, vm, kind).await
+    }
+
+    async fn cancel_new(&self, request: CancelEvent, digest: RequestDigest) -> Result<EventRecord, Cause> {
+        let target = request.target;
+        let vm = self.store.event(target).await?.ok_or_else(|| no_event(target))?.vm;
+        self.admit_change(request.options, digest, vm, Kind::Cancel(Cancel { target })).await
+    }
+
     async fn restore(&self, vm: VmId, image: &ImageSelector) -> Result<Kind, Cause> {
         let source = self.image_of(image).await?;
         let disk = self.store.vm(vm).await?.map_or(0, |vm| vm.shape.disk_bytes);

@@ -34,21 +34,27 @@ impl Events {
         request: CreateVm,
         digest: RequestDigest,
     ) -> Result<EventRecord, Cause> {
-        let inner = &self.inner;
-        if let Some(seen) = inner.seen(&request.options, digest).await? {
-            return Ok(seen);
+        let event = request.options.event;
+        match self.inner.create_new(request, digest).await {
+            Err(cause) => self.inner.or_seen(event, digest, cause).await,
+            created => created,
         }
-        let now = inner.now();
+    }
+}
+
+impl Inner {
+    async fn create_new(&self, request: CreateVm, digest: RequestDigest) -> Result<EventRecord, Cause> {
+        let now = self.now();
         check_deadline(&request.options, now)?;
-        if let Some(host) = request.only_host.filter(|host| inner.fleet().view(*host).is_none()) {
+        if let Some(host) = request.only_host.filter(|host| self.fleet().view(*host).is_none()) {
             return Err(no_host(host));
         }
-        let image = inner.image_of(&request.image).await?;
-        let networks = inner.networks_of(&request).await?;
+        let image = self.image_of(&request.image).await?;
+        let networks = self.networks_of(&request).await?;
         let draft =
             Draft { event: digest::event_id(&request.options), digest, request, image, networks, now };
         for _ in 0..ATTEMPTS {
-            match inner.try_create(&draft).await? {
+            match self.try_create(&draft).await? {
                 Tried::Done(record) => return Ok(*record),
                 Tried::Again => {}
             }

@@ -13,7 +13,7 @@ use crate::events::request::{CreateVm, NicRequest, Options, RetryEvent, WhenFull
 use crate::events::stage::Stage;
 use crate::events::{Events, Inner, digest};
 use crate::store::causes::no_event;
-use crate::store::{EventRecord, ImageSelector};
+use crate::store::{EventRecord, ImageSelector, RequestDigest};
 
 impl Events {
     /// Answers once the new event is `assigned`, or `pending` when waiting was asked.
@@ -21,11 +21,15 @@ impl Events {
     /// # Errors
     /// `EVENT_NOT_FOUND`, `WRONG_STAGE` when there is nothing to try again, and as the first try.
     pub async fn retry(&self, request: RetryEvent) -> Result<EventRecord, Cause> {
-        let inner = &self.inner;
-        let digest = digest::of_retry(&request)?;
-        if let Some(seen) = inner.seen(&request.options, digest).await? {
-            return Ok(seen);
+        let (event, digest) = (request.options.event, digest::of_retry(&request)?);
+        match self.retry_new(request, digest).await {
+            Err(cause) => self.inner.or_seen(event, digest, cause).await,
+            retried => retried,
         }
+    }
+
+    async fn retry_new(&self, request: RetryEvent, digest: RequestDigest) -> Result<EventRecord, Cause> {
+        let inner = &self.inner;
         let target = request.target;
         let old = inner.store.event(target).await?.ok_or_else(|| no_event(target))?;
         let body = inner.sense_of(&old).await?;
