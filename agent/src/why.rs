@@ -273,11 +273,12 @@ impl Kept {
 /// Everything that happened, the oldest first.
 #[must_use]
 pub fn items(events: &[(EventRow, Vec<EntryRow>)], noted: Noted) -> Vec<Item> {
+    let over = |at: Millis| {
+        move |(row, _): &&(EventRow, Vec<EntryRow>)| row.finished_at.is_some_and(|end| end <= at)
+    };
     // An event that ended in the millisecond in which the next was accepted is told before it.
-    let over =
-        |at: Millis| events.iter().filter(|(row, _)| row.finished_at.is_some_and(|end| end <= at)).count();
-    let of_events = events.iter().flat_map(|(row, entries)| {
-        let turn = over(row.accepted_at);
+    let of_events = events.iter().enumerate().flat_map(|(nth, (row, entries))| {
+        let turn = events[..nth].iter().filter(over(row.accepted_at)).count();
         events::of(row, entries).into_iter().map(move |item| (turn, item))
     });
     let of_notes = notes::of(noted).map(|item| {

@@ -5,6 +5,9 @@ use dewpoint_proto::outcome::Outcome;
 use uuid::Uuid;
 
 use super::*;
+use crate::execute::step::Step;
+use crate::journal::entry::Entry;
+use crate::journal::{Admission, EventFilter, Page, Reader, fixture};
 use crate::local::print;
 
 /// A whole quarter of an hour in every time zone.
@@ -170,4 +173,43 @@ fn programs_get_the_same_story() {
     assert_eq!(json["items"][3]["result"], "failed");
     assert_eq!(json["items"][2]["end"]["end"], "failed");
     assert_eq!(json["now"]["unfinished"][0]["waiting_for"], "the domain's control channel to be idle");
+}
+
+#[tokio::test]
+async fn of_one_millisecond_an_event_that_ended_is_told_before_the_next() {
+    // A clock that stands still.
+    let folder = fixture::Folder::new();
+    let journal = folder.open();
+    for (seq, kind) in [(1, fixture::create()), (2, fixture::reboot())] {
+        let admitted = journal.admit(fixture::delivery(seq, fixture::vm(1), kind)).await.unwrap();
+        let Admission::New(proof) = admitted else { panic!("{admitted:?}") };
+        let begun = Entry::StepStarted { step: Step::Mark, attempt: 1, before: None };
+        let ended = Entry::Finished { outcome: Outcome::success(), vm: None, leaves: None };
+        journal.append(&proof, vec![begun, ended]).await.unwrap();
+    }
+    let reader = Reader::open(&folder.db()).unwrap();
+    let filter = EventFilter { vm: Some(fixture::vm(1)), unfinished: false };
+    let mut rows = reader.events(&filter, Page { before: None, limit: 9 }).unwrap();
+    rows.reverse();
+    let events: Vec<_> = rows.into_iter().map(|row| reader.event(row.id).unwrap().unwrap()).collect();
+    let at = events[0].0.accepted_at;
+    let noted = Noted { states: vec![StateRow::Told { at, words: "crashed".into() }], ..Noted::default() };
+    let order = items(&events, noted).into_iter().map(|item| match item.what {
+        What::Accepted { kind, .. } => format!("{kind} accepted"),
+        What::Ended { kind, .. } => format!("{kind} ended"),
+        What::Step { step, .. } => step,
+        other => format!("{other:?}"),
+    });
+    assert_eq!(
+        order.collect::<Vec<_>>(),
+        [
+            "create accepted",
+            "mark",
+            "Told { words: \"crashed\" }",
+            "create ended",
+            "reboot accepted",
+            "mark",
+            "reboot ended"
+        ]
+    );
 }
