@@ -4,6 +4,7 @@
 //! - [`gather`]: groups for a thread that commits many requests with one fsync.
 //! - [`image`]: what an image file is, read before QEMU opens it.
 //! - [`message`]: ids of the messages that an operator searches.
+//! - [`socket`]: a daemon's Unix socket.
 //! - [`systemd`]: what systemd is told, and the watchdog.
 //! - [`telemetry`]: where the log goes.
 //! - [`units`]: durations and sizes as people write them in configuration files.
@@ -13,6 +14,7 @@ pub mod config;
 pub mod gather;
 pub mod image;
 pub mod message;
+pub mod socket;
 pub mod systemd;
 pub mod telemetry;
 pub mod units;

@@ -11,15 +11,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use dewpoint_common::message;
 use dewpoint_common::systemd::Beat;
+use dewpoint_common::{message, socket};
 use dewpoint_proto::cause::Cause;
 use dewpoint_proto::wire::fleet::vms_server::VmsServer;
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -79,6 +82,7 @@ impl App {
             .with_nodelay(Some(true))
             .with_keepalive(Some(Duration::from_secs(60)));
         let grpc_addr = grpc.local_addr()?;
+        let socket = config.socket.as_deref().map(socket::bind).transpose()?;
         let http = images::listen(config.images.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.images.listen))?;
@@ -93,6 +97,9 @@ impl App {
         let api = Api::new(events.clone(), Arc::clone(&images), url, stop.clone());
         let mut tasks = JoinSet::new();
         let (routes, health) = routes(&api, &router).await?;
+        if let Some(socket) = socket {
+            tasks.spawn(serve_grpc(UnixListenerStream::new(socket), routes.clone(), stop.clone()));
+        }
         tasks.spawn(serve_grpc(grpc, routes, stop.clone()));
         tasks.spawn(serve_images(http, Arc::clone(&images), stop.clone()));
         tasks.spawn(sweep_images(images, stop.clone()));
@@ -191,7 +198,11 @@ async fn routes(api: &Api, router: &Router) -> anyhow::Result<(Routes, HealthRep
     Ok((routes.routes(), health))
 }
 
-async fn serve_grpc(incoming: TcpIncoming, routes: Routes, stop: CancellationToken) -> anyhow::Result<()> {
+async fn serve_grpc<I, C>(incoming: I, routes: Routes, stop: CancellationToken) -> anyhow::Result<()>
+where
+    I: Stream<Item = std::io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))

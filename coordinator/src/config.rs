@@ -28,6 +28,8 @@ const SHIPPED: &str = "packaging/coordinator.toml";
 pub struct Config {
     /// gRPC, for callers and agents; port 0: any free one.
     pub listen: SocketAddr,
+    /// gRPC on a Unix socket as well, for callers and agents of this machine; none: on `listen` alone.
+    pub socket: Option<PathBuf>,
     /// The database and the image files.
     pub data_dir: PathBuf,
     /// Image files over HTTP.
@@ -122,6 +124,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            socket: None,
             data_dir: "/var/lib/dewpoint-coordinator".into(),
             images: Images::default(),
             scheduler: Scheduler::default(),
@@ -197,6 +200,9 @@ impl Config {
     pub fn checked(self) -> Result<Self, Cause> {
         if !self.data_dir.is_absolute() {
             return Err(wrong("data_dir", self.data_dir.display(), "give an absolute path"));
+        }
+        if let Some(socket) = self.socket.as_deref().filter(|path| !path.is_absolute()) {
+            return Err(wrong("socket", socket.display(), "give an absolute path"));
         }
         self.plaintext_allowed("listen", self.listen)?;
         self.plaintext_allowed("images.listen", self.images.listen)?;

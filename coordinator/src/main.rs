@@ -117,6 +117,9 @@ struct Settings {
     /// gRPC, for callers and agents; port 0: any free one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// gRPC on a Unix socket as well; unix://PATH for callers and agents of this machine.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// Image files over HTTP; port 0: any free one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     images_listen: Option<SocketAddr>,
@@ -188,6 +191,7 @@ impl Settings {
         let mut config = file.map_or_else(|| Ok(Config::default()), Config::read)?;
         config.data_dir = self.data_dir.clone().unwrap_or(config.data_dir);
         config.listen = self.listen.unwrap_or(config.listen);
+        config.socket = self.socket.clone().or(config.socket);
         config.images.listen = self.images_listen.unwrap_or(config.images.listen);
         if self.insecure {
             config.plaintext = Plaintext::Anywhere;

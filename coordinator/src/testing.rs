@@ -232,7 +232,7 @@ pub(crate) fn cause<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> Cau
     from_status(&answer.unwrap_err())
 }
 
-fn config(folder: &std::path::Path) -> Config {
+pub(crate) fn config(folder: &std::path::Path) -> Config {
     let mut config = Config { data_dir: folder.join("data"), ..Config::default() };
     config.listen.set_port(0);
     config.images.listen.set_port(0);
@@ -250,7 +250,7 @@ async fn start(folder: &std::path::Path, adjust: fn(&mut Settings)) -> Running {
     started.await.unwrap()
 }
 
-fn dial(running: &Running) -> Channel {
+pub(crate) fn dial(running: &Running) -> Channel {
     let url = format!("http://{}", running.grpc_addr);
     Channel::from_shared(url).unwrap().connect_timeout(BOUND).connect_lazy()
 }

@@ -39,7 +39,6 @@ use crate::link::dial::{Coordinator, Plaintext};
 use crate::link::{self, Link};
 use crate::local::cli::RunArgs;
 use crate::local::service::LocalService;
-use crate::local::socket;
 use crate::notes::{self, Notes, Recorded};
 use crate::report::Inventory;
 use crate::report::progress::ProgressBoard;
@@ -153,7 +152,7 @@ impl Parts {
         let heart = Heart::new(executor.clone(), journal.clone(), inventory, session);
         let mend = Arc::new(mender.with(executor.clone()));
         let local = LocalService { journal, admitted, board, live: Arc::new(live), mend };
-        let listener = socket::bind(&config.socket)?;
+        let listener = dewpoint_common::socket::bind(&config.socket)?;
         let kept_up = KeptUp { upkeep, adoption, elsewhere, sweep };
         Ok(Self { executor, hypervisor, heart, accepted, words, link, local, listener, kept_up, lock })
     }

@@ -81,3 +81,18 @@ async fn whoever_watches_the_health_hears_of_the_stop() {
     }
     stopping.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_unix_socket_answers_beside_the_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = crate::testing::config(folder.path());
+    let path = folder.path().join("c.sock");
+    config.socket = Some(path.clone());
+    let running = App::start(config).await.unwrap();
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("unix://{}", path.display())).unwrap();
+    for channel in [endpoint.connect().await.unwrap(), crate::testing::dial(&running)] {
+        let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap();
+        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    }
+    running.shutdown().await;
+}
