@@ -66,6 +66,7 @@ cases! {
     reconcile: a_new_queue_begins_by_a_persons_word, a_copy_from_before_a_reconciliation_diverges,
         another_machine_is_accepted_and_the_queue_goes_on, a_host_that_is_ahead_is_taken_over,
         another_history_is_not_taken_over, what_an_ended_recovery_passes_over_is_unknown,
+        a_host_that_was_ahead_and_is_not_any_more_goes_on,
         a_retired_hosts_vms_are_gone_only_with_its_disks, a_host_takes_the_place_of_another;
     reports: a_report_is_stored_once, a_gap_is_refused, only_proof_releases_the_claim,
         a_late_report_that_differs_is_kept, a_snapshot_comes_into_the_catalogue,

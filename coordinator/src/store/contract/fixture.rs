@@ -15,7 +15,7 @@ use crate::store::*;
 pub(super) const NOW: Millis = Millis(1_000_000);
 pub(super) const DIGEST: ImageDigest = ImageDigest([7; 32]);
 
-pub(super) fn host_id(n: u128) -> HostId {
+pub(crate) fn host_id(n: u128) -> HostId {
     HostId(Uuid::from_u128(0xa000 + n))
 }
 
@@ -27,11 +27,11 @@ pub(super) fn event_id(n: u128) -> EventId {
     EventId(Uuid::from_u128(0xc000 + n))
 }
 
-pub(super) fn word(reason: &str) -> Word {
+pub(crate) fn word(reason: &str) -> Word {
     Word { who: "ann".into(), reason: reason.into(), at: NOW }
 }
 
-pub(super) fn hello(n: u128) -> Hello {
+pub(crate) fn hello(n: u128) -> Hello {
     Hello {
         protocol: 2,
         host: host_id(n),
@@ -48,7 +48,7 @@ pub(super) fn hello(n: u128) -> Hello {
 }
 
 /// A host that is there and may be claimed.
-pub(super) async fn join(store: &impl Store, n: u128) -> Under {
+pub(crate) async fn join(store: &impl Store, n: u128) -> Under {
     let HostClaim::Matched { term, .. } = store.claim_host(hello(n), NOW).await.unwrap() else {
         panic!("a fresh host matches");
     };

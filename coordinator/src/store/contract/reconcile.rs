@@ -245,6 +245,25 @@ pub(super) async fn what_an_ended_recovery_passes_over_is_unknown<F: Factory>(fa
     assert_eq!(claims_of(&store, 1).await.vms, 1, "its claim stays until it is proven gone");
 }
 
+/// It told that it is ahead, and then comes with another end of its log: what it was ahead by means nothing any more.
+pub(super) async fn a_host_that_was_ahead_and_is_not_any_more_goes_on<F: Factory>(factory: &F) {
+    let ahead = || Hello { last_seq: Seq(2), last_seq_event: Some(event_id(8)), ..hello(1) };
+    for back in [hello(1), lost(1)] {
+        let store = factory.fresh();
+        small_world(&store).await;
+        diverged(&store, ahead()).await;
+        let claim = store.claim_host(back.clone(), NOW).await.unwrap();
+        assert!(matches!(claim, HostClaim::Matched { after: Seq(0), .. }), "{claim:?}");
+        store.settle_recovery().await.unwrap().unwrap();
+        for n in 1..=2 {
+            assert_eq!(assigned(&store, create(n, &[1])).await.seq, Some(Seq(n as u64)));
+        }
+        let later = Hello { last_seq: Seq(2), last_seq_event: Some(event_id(2)), ..back };
+        let claim = store.claim_host(later, NOW).await.unwrap();
+        assert!(matches!(claim, HostClaim::Matched { after: Seq(2), .. }), "its log is ours: {claim:?}");
+    }
+}
+
 /// Promise 11: a VM is gone when its host has proved it, or when a person says that the disks are.
 pub(super) async fn a_retired_hosts_vms_are_gone_only_with_its_disks<F: Factory>(factory: &F) {
     let store = factory.fresh();

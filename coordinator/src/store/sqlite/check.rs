@@ -94,12 +94,12 @@ const CHECKS: [Check; 9] = [
             ))
         },
     },
+    // Of a VM that is gone, too: what was on its way when its host destroyed it is refused there.
     Check {
         name: "unfinished",
         query: "SELECT e.event_id AS event_id, e.kind AS kind, e.vm_id AS vm_id FROM events e \
              LEFT JOIN vms v ON v.vm_id = e.vm_id WHERE e.ended = 0 \
-             AND (v.vm_id IS NULL OR v.gone = 0 AND e.host_id IS NOT v.host_id \
-             OR v.gone = 1 AND e.kind NOT IN ('cancel', 'destroy'))",
+             AND (v.vm_id IS NULL OR e.host_id IS NOT CASE v.gone WHEN 0 THEN v.host_id ELSE v.last_host END)",
         tell: |row| {
             Ok(format!(
                 "unfinished {} {} is on another host than VM {}",

@@ -119,20 +119,30 @@ pub fn prepare(path: &Path, entry: &AuditEntry) -> StoreResult<Contents> {
     Ok(contents)
 }
 
+/// What became of a database's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// All of it is in the database.
+    Written,
+    /// Someone reads the database, and so the log stays.
+    InUse,
+}
+
+/// How long readers of the database are waited for.
+const READERS: Duration = Duration::from_secs(2);
+
 /// Writes what is in a database's log into the database itself, so that it is one file.
 ///
 /// # Errors
 /// `Failed` when it cannot be opened: it may be damaged.
-pub fn settle(path: &Path) -> StoreResult<()> {
+pub fn settle(path: &Path) -> StoreResult<Log> {
     let doing = "write the log into the database";
     let db = Connection::open(path).map_err(|e| failed(doing, &e))?;
+    db.busy_timeout(READERS).map_err(|e| failed(doing, &e))?;
     let busy: i64 = db
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
         .map_err(|e| failed(doing, &e))?;
-    match busy {
-        0 => Ok(()),
-        _ => Err(StoreError::Failed { doing, text: "someone reads it".to_owned() }),
-    }
+    Ok(if busy == 0 { Log::Written } else { Log::InUse })
 }
 
 /// From here on the database says that it is a copy: what is placed on it waits until its hosts have been heard. One
@@ -165,7 +175,7 @@ pub(super) fn mark(db: &Connection, taken_at: Millis) -> StoreResult<()> {
         "UPDATE fleet SET restored = ?1, recovering = coalesce(recovering, ?2)",
         &[&taken_at.0.to_string(), &json("fleet", &cause)?],
     )?;
-    change(db, "UPDATE hosts SET awaited = 1", &[])?;
+    change(db, "UPDATE hosts SET awaited = 1 WHERE retired IS NULL", &[])?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use super::audit;
 use super::codec::{IdBytes, int, json};
 use super::new_event::NewEvent;
 use super::reconcile::{self, stale};
+use super::recovery::{self, Ends};
 use super::rows::{self, all, change, columns, one};
 use super::writer::Effect;
 use crate::events::stage::Stage;
@@ -25,14 +26,12 @@ use crate::store::{
     Settlement, StoreResult, TakeOver, TakenOver, VmShape, Word,
 };
 
-/// The host, and placement in the whole fleet, wait.
+/// The host, and placement in the whole fleet, wait. How far ahead the host is stands in its hello; its queue here stays as
+/// it is until that is decided on.
 pub(super) fn begin(db: &Connection, hello: &Hello, cause: &Cause) -> StoreResult<()> {
     let text = json("hosts", cause)?;
-    change(
-        db,
-        "UPDATE hosts SET diverged = ?2, recovering = 1, base_seq = ?3, base_event = ?4 WHERE host_id = ?1",
-        &[&hello.host.bytes(), &text, &int(hello.last_seq.0), &hello.last_seq_event.map(IdBytes::bytes)],
-    )?;
+    let row = "UPDATE hosts SET diverged = ?2, recovering = 1 WHERE host_id = ?1";
+    change(db, row, &[&hello.host.bytes(), &text])?;
     change(db, "UPDATE fleet SET recovering = coalesce(recovering, ?1)", &[&text])?;
     Ok(())
 }
@@ -40,9 +39,7 @@ pub(super) fn begin(db: &Connection, hello: &Hello, cause: &Cause) -> StoreResul
 /// No host is ahead: placement goes on. Whether all have been heard is for the caller to know.
 pub(super) fn settle(db: &Connection) -> StoreResult<Effect<Option<Cause>>> {
     let was = super::hosts::fleet(db)?.recovering;
-    let row = "UPDATE fleet SET recovering = NULL, restored = NULL WHERE recovering IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM hosts WHERE (recovering = 1 OR awaited = 1) AND retired IS NULL)";
-    let ended = change(db, row, &[])? == 1 && was.is_some();
+    let ended = recovery::end_if_over(db, Ends::Any)?;
     Ok(Effect::Keep(was.filter(|_| ended)))
 }
 
@@ -53,23 +50,42 @@ pub(super) fn end(db: &Connection, word: Word) -> StoreResult<Effect<Settlement>
     let detail = super::hosts::fleet(db)?.recovering.map(|cause| cause.text).unwrap_or_default();
     audit::record(db, &AuditEntry { act: Act::EndRecovery, about: About::default(), detail, word })?;
     let mut settlement = Settlement::default();
-    let list = "SELECT e.event_id, e.vm_id, e.host_id, e.stage FROM events e JOIN hosts h ON h.host_id = e.host_id \
-         WHERE h.recovering = 1 AND e.ended = 0 AND e.seq > h.accepted_seq AND e.seq <= h.base_seq";
     let cause =
         Cause::new(Reason::JournalLost, "the recovery was ended by a person before its host told of it")
             .advise("look at the VM, then send the event again as a new one");
-    for standing in all(db, list, &[], reconcile::standing)? {
-        settlement.changed.extend(reconcile::make_unknown(db, standing, &cause, at)?);
+    let ahead = all(db, "SELECT host_id FROM hosts WHERE recovering = 1", &[], |row| {
+        columns("hosts", row).id::<HostId>("host_id")
+    })?;
+    for host in ahead {
+        let Some(host) = rows::host(db, host)? else { continue };
+        let standing = unfinished(db, host.id)?.into_iter().filter(|(_, seq)| is_passed_over(&host, *seq));
+        for (standing, _) in standing.collect::<Vec<_>>() {
+            settlement.changed.extend(reconcile::make_unknown(db, standing, &cause, at)?);
+        }
+        go_on(db, &host)?;
     }
-    change(
-        db,
-        "UPDATE hosts SET last_seq = base_seq, accepted_seq = base_seq, report_open = 1, diverged = NULL, \
-         recovering = 0 WHERE recovering = 1",
-        &[],
-    )?;
     change(db, "UPDATE hosts SET awaited = 0 WHERE awaited = 1", &[])?;
     change(db, "UPDATE fleet SET recovering = NULL, restored = NULL", &[])?;
     Ok(Effect::Keep(settlement))
+}
+
+/// It was given out by this database, not acknowledged, and its place is another event's by now.
+fn is_passed_over(host: &HostRecord, seq: Option<Seq>) -> bool {
+    let last = host.told.as_ref().map_or(host.last_seq, |told| told.last_seq);
+    seq.is_some_and(|seq| seq > host.accepted_seq && seq <= last)
+}
+
+/// The queue of a host that was ahead goes on where its journal ends.
+fn go_on(db: &Connection, host: &HostRecord) -> StoreResult<()> {
+    let (last, event) =
+        host.told.as_ref().map_or((host.last_seq, None), |told| (told.last_seq, told.last_seq_event));
+    change(
+        db,
+        "UPDATE hosts SET base_seq = ?2, base_event = ?3, last_seq = ?2, accepted_seq = ?2, report_open = 1, \
+         diverged = NULL, recovering = 0 WHERE host_id = ?1",
+        &[&host.id.bytes(), &int(last.0), &event.map(IdBytes::bytes)],
+    )?;
+    Ok(())
 }
 
 /// Takes what a host knows into the rows.
@@ -93,12 +109,7 @@ pub(super) fn take_over(db: &Connection, told: &TakeOver) -> StoreResult<Effect<
     for holding in told.account.vms.iter().filter(|holding| !holding.state.gone) {
         adopt(db, &host, holding, told.at, &mut taken)?;
     }
-    change(
-        db,
-        "UPDATE hosts SET last_seq = base_seq, accepted_seq = base_seq, report_open = 1, diverged = NULL, \
-         recovering = 0 WHERE host_id = ?1",
-        &[&host.id.bytes()],
-    )?;
+    go_on(db, &host)?;
     Ok(Effect::Keep(Ok(taken)))
 }
 

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::store::contract::{Factory, contract_suite};
 
-/// Stores in folders that go with the factory.
+/// Stores in folders that go with the factory. When they go, each is checked as `dewpoint-coordinator check` would: whatever
+/// a case did, its rows agree.
 struct InFolders {
     folder: tempfile::TempDir,
     count: AtomicUsize,
@@ -20,6 +21,20 @@ impl InFolders {
         let folder = self.folder.path().join(self.count.fetch_add(1, Ordering::Relaxed).to_string());
         std::fs::create_dir(&folder).unwrap();
         folder.join("coordinator.db")
+    }
+}
+
+impl Drop for InFolders {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for folder in 0..self.count.load(Ordering::Relaxed) {
+            let path = self.folder.path().join(folder.to_string()).join("coordinator.db");
+            if path.exists() {
+                assert_eq!(check::check(&path).unwrap(), [], "{}", path.display());
+            }
+        }
     }
 }
 
@@ -80,6 +95,25 @@ async fn a_copy_is_of_one_instant_while_writes_go_on_and_says_that_it_is_one() {
     let restored = SqliteStore::open(&to).unwrap();
     assert!(restored.fleet().await.unwrap().recovering.unwrap().text.contains("backup"));
     assert!(store.fleet().await.unwrap().recovering.is_none(), "the copied one is as it was");
+}
+
+/// A host that was retired will not come: neither the copy nor whoever ends its recovery waits for it.
+#[tokio::test]
+async fn a_copy_does_not_wait_for_a_retired_host() {
+    use crate::store::contract::fixture::{hello, host_id, join, small_world, word};
+    let factory = InFolders::new();
+    let store = factory.fresh();
+    small_world(&store).await;
+    join(&store, 2).await;
+    let told = Retirement { host: host_id(2), disks: Disks::NotSaid, word: word("scrapped") };
+    store.retire_host(told).await.unwrap().unwrap();
+    let to = factory.next();
+    copy::copy(&store.path, &to, Millis(7), |_, _| ()).unwrap();
+    let restored = SqliteStore::open(&to).unwrap();
+    let waits = restored.fleet().await.unwrap().recovering.unwrap();
+    assert_eq!(waits.fields["awaited_hosts"], "1", "{waits}");
+    restored.claim_host(hello(1), Millis(9)).await.unwrap();
+    assert_eq!(restored.fleet().await.unwrap().recovering, None, "it was the last one");
 }
 
 /// As the first version left it: everything in one table.

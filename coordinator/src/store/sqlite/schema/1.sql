@@ -23,7 +23,7 @@ CREATE TABLE hosts (
     diverged       TEXT,
     base_seq       INTEGER NOT NULL DEFAULT 0,   -- the queue begins after it: what came before is not in this database
     base_event     BLOB,                         -- the event at base_seq
-    recovering     INTEGER NOT NULL DEFAULT 0,   -- base_seq is ahead of last_seq until a person says so
+    recovering     INTEGER NOT NULL DEFAULT 0,   -- its journal is ahead of last_seq until it was taken over
     degraded       TEXT NOT NULL DEFAULT '[]',
     capacity       TEXT,
     -- The sums over the rows of vms with this host, kept in the same transactions.
