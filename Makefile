@@ -55,6 +55,7 @@ fmt: ## Formats all Rust code.
 lint: deny
 	@$(CARGO) fmt --all --check
 	@scripts/lint-sizes
+	@scripts/check-faults
 	@scripts/check-units
 	@scripts/check-scripts
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings

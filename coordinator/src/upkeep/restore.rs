@@ -1,7 +1,7 @@
 //! `restore`: a backup in the database's place. The database that was there is kept beside it, with a receipt.
 //!
 //! ```text
-//! lock ─▶ copy, verify, mark ─▶ receipt ─▶ keep the present one under another name ─▶ rename over it ─▶ sync
+//! lock ─▶ copy, verify, mark ─▶ settle the present one ─▶ receipt ─▶ keep it under another name ─▶ rename over it ─▶ sync
 //! ```
 //!
 //! Cut off before the last rename, the present database is still in place, and the receipt says where its other name
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::app::DataLock;
 use crate::config::Config;
-use crate::store::sqlite::copy;
+use crate::store::sqlite::copy::{self, Log};
 use crate::store::{About, Act, AuditEntry, Word};
 
 /// A restore that was made.
@@ -40,7 +40,7 @@ pub struct Restored {
 /// Puts a backup in the database's place.
 ///
 /// # Errors
-/// `HELD` while a coordinator runs; `STORAGE_ERROR`, `JOURNAL_ERROR` when the backup is not whole or something cannot
+/// `HELD` while a coordinator runs, or someone reads the database; `STORAGE_ERROR`, `JOURNAL_ERROR` when the backup is not whole or something cannot
 /// be written: the present database is in its place then.
 pub fn restore(config: &Config, from: &Path, word: Word, told: Progress<'_>) -> Result<Restored, Cause> {
     must_be_there(from)?;
@@ -60,6 +60,9 @@ pub fn restore(config: &Config, from: &Path, word: Word, told: Progress<'_>) -> 
     sync(&fresh)?;
     let kept =
         fs::symlink_metadata(&place).is_ok().then(|| beside(&place, &format!(".before-{}", stamp(at))));
+    if kept.is_some() {
+        settle(&place)?;
+    }
     let receipt = beside(&place, &format!(".restored-{}.json", stamp(at)));
     write_receipt(&receipt, from, kept.as_deref(), &word)?;
     if let Some(kept) = &kept {
@@ -71,12 +74,24 @@ pub fn restore(config: &Config, from: &Path, word: Word, told: Progress<'_>) -> 
     Ok(Restored { kept, receipt, contents, missing })
 }
 
-/// Gives the present database a second name, with its log when that cannot be written into it.
-fn keep(place: &Path, kept: &Path) -> Result<(), Cause> {
-    let settled = copy::settle(place);
-    if let Err(error) = &settled {
-        tracing::warn!(%error, "the present database is kept as it is, with its log");
+/// Makes the present database one file. Of one that is damaged the log stays, and is kept beside it; of a sound one it must
+/// not: without its log it would lack what it was last told, if the restore were cut off there.
+fn settle(place: &Path) -> Result<(), Cause> {
+    match copy::settle(place) {
+        Ok(Log::Written) => Ok(()),
+        Ok(Log::InUse) => {
+            let text = format!("{} is being read: a backup or a check of it goes on", place.display());
+            Err(Cause::new(Reason::Held, text).advise("wait until that is done, then restore"))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the present database is kept as it is, with its log");
+            Ok(())
+        }
     }
+}
+
+/// Gives the present database a second name, with its log when that could not be written into it.
+fn keep(place: &Path, kept: &Path) -> Result<(), Cause> {
     fs::hard_link(place, kept).map_err(|error| io_error("it cannot be kept", place, &error))?;
     for log in ["-wal", "-shm"] {
         let (there, aside) = (beside(place, log), beside(kept, log));

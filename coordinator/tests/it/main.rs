@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod cut;
 mod daemon;
+mod killed;
 mod process;
 mod sigkill;
 mod upkeep;

@@ -1,7 +1,7 @@
 //! Backup, restore and check, on the real process: what is copied, what is kept, what waits for whom.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use dewpoint_proto::ids::EventId;
 use dewpoint_proto::status::from_status;
@@ -14,16 +14,22 @@ use crate::sigkill::agent::{Agent, Link};
 use crate::sigkill::{Coordinator, create};
 
 fn upkeep(command: &str, world: &Coordinator, more: &[&Path]) -> Output {
-    let data = world.folder.path().join("data");
-    coordinator(&[command, "--json"]).args([Path::new("--data-dir"), &data]).args(more).output().unwrap()
+    upkeep_in(world.folder.path(), command, more).output().unwrap()
 }
 
-fn json(output: &Output) -> Value {
+/// A command on the data folder in a folder.
+pub(crate) fn upkeep_in(folder: &Path, command: &str, more: &[&Path]) -> Command {
+    let mut run = coordinator(&[command, "--json"]);
+    run.args([Path::new("--data-dir"), &folder.join("data")]).args(more);
+    run
+}
+
+pub(crate) fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn error(output: &Output) -> Value {
+pub(crate) fn error(output: &Output) -> Value {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     serde_json::from_slice::<Value>(&output.stderr).unwrap()["error"].clone()
 }
@@ -33,7 +39,8 @@ impl Coordinator {
         self.folder.path().join("data/coordinator.db")
     }
 
-    fn stop(&mut self) {
+    /// SIGKILL.
+    pub(crate) fn stop(&mut self) {
         self.daemon = None;
     }
 
@@ -43,7 +50,7 @@ impl Coordinator {
     }
 
     /// A VM that its host built.
-    async fn build(&self, agent: &mut Agent, link: &mut Link, name: &str) -> fleet::EventRecord {
+    pub(crate) async fn build(&self, agent: &mut Agent, link: &mut Link, name: &str) -> fleet::EventRecord {
         let made = self.create(name).await.unwrap();
         let deliver = link.deliver().await;
         agent.journal(&deliver);
