@@ -7,6 +7,7 @@ use dewpoint_proto::time::Millis;
 use futures::future::BoxFuture;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::clock::{SystemClock, Unmoved};
 use crate::journal::Journal;
 use crate::storage::Files;
 
@@ -33,22 +34,24 @@ impl Upkeep {
 async fn keep_up(journal: &Journal, files: Option<&Files>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What is deleted for good goes by it: a wall clock that is moved ahead takes no disk's time away.
+    let time = Unmoved::of(SystemClock);
     loop {
         ticks.tick().await;
         if let Err(error) = journal.prune().await {
             tracing::warn!("old events could not be pruned: {error}");
         }
         if let Some(files) = files {
-            keep_files(files).await;
+            keep_files(files, time.now()).await;
         }
     }
 }
 
-async fn keep_files(files: &Files) {
-    if let Err(cause) = files.sweep_recycle(Millis::now()).await {
+async fn keep_files(files: &Files, now: Millis) {
+    if let Err(cause) = files.sweep_recycle(now).await {
         tracing::warn!(reason = %cause.reason, "the recycle folder could not be swept: {cause}");
     }
-    if let Err(cause) = files.sweep_images(Millis::now()).await {
+    if let Err(cause) = files.sweep_images(now).await {
         tracing::warn!(reason = %cause.reason, "abandoned downloads were not looked for: {cause}");
     }
     if let Err(cause) = files.sweep_cache().await {
