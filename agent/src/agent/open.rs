@@ -11,6 +11,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, Manner};
 use crate::execute::apply::Effects;
 use crate::hypervisor::libvirt::{self, Libvirt};
+use crate::identity;
 use crate::intake;
 use crate::journal::moment::BootId;
 use crate::journal::{self, Journal};
@@ -26,7 +27,8 @@ const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
 /// libvirt as configured; also for commands that only look.
 ///
 /// # Errors
-/// `INVALID` for what the configuration says of CPUs; `INTERNAL` when there can be no thread.
+/// `INVALID` for what the configuration says of CPUs, or when the host's id is damaged; `INTERNAL` when there can be no
+/// thread.
 pub fn libvirt(config: &Config) -> Result<Libvirt, Cause> {
     let hypervisor = &config.hypervisor;
     Libvirt::new(libvirt::Settings {
@@ -34,6 +36,7 @@ pub fn libvirt(config: &Config) -> Result<Libvirt, Cause> {
         virt_type: hypervisor.virt_type,
         machine: hypervisor.machine.clone(),
         cpu: hypervisor.cpu_mode.parse()?,
+        host: identity::read(&config.data_dir)?.map(|identity| identity.host_id),
         ..libvirt::Settings::default()
     })
 }

@@ -116,10 +116,11 @@ impl Libvirt {
 impl Hypervisor for Libvirt {
     async fn observe(&self, vm: VmId) -> Seen<Domain> {
         let job = Job { name: "observe", deadline: self.settings.deadlines.observe, ticket: None };
-        let seen = self
-            .observers
-            .run(job, move |link| link.ask("tell of the domain", |connect| observe::one(connect, vm)))
-            .await;
+        let here = self.settings.host;
+        let look = move |link: &mut link::Link| {
+            link.ask("tell of the domain", |connect| observe::one(connect, here, vm))
+        };
+        let seen = self.observers.run(job, look).await;
         match seen {
             Ok(Seen::There(domain)) => Seen::There(self.with_overrun(domain)),
             // An abandoned define may still bring it into being.
@@ -131,19 +132,27 @@ impl Hypervisor for Libvirt {
 
     async fn list(&self) -> Result<Domains, Cause> {
         let job = Job { name: "list", deadline: self.settings.deadlines.list, ticket: None };
-        let domains = self.observers.run(job, |link| link.ask("list the domains", observe::all)).await?;
+        let here = self.settings.host;
+        let look =
+            move |link: &mut link::Link| link.ask("list the domains", |connect| observe::all(connect, here));
+        let domains = self.observers.run(job, look).await?;
         Ok(domains.into_iter().map(|(vm, domain)| (vm, self.with_overrun(domain))).collect())
     }
 
     async fn disk_files(&self) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Cause> {
         let job = Job { name: "disk files", deadline: self.settings.deadlines.list, ticket: None };
-        self.observers.run(job, |link| link.ask("tell of the domains' disks", sources::all)).await
+        let here = self.settings.host;
+        let look = move |link: &mut link::Link| {
+            link.ask("tell of the domains' disks", |connect| sources::all(connect, here))
+        };
+        self.observers.run(job, look).await
     }
 
     async fn inspect(&self, which: Option<VmId>) -> Result<BTreeMap<VmId, Inspected>, Cause> {
         let job = Job { name: "inspect", deadline: self.settings.deadlines.list, ticket: None };
+        let here = self.settings.host;
         let look = move |link: &mut link::Link| {
-            link.ask("tell of the domains", |connect| inspect::inspect(connect, which))
+            link.ask("tell of the domains", |connect| inspect::inspect(connect, here, which))
         };
         let mut found = self.observers.run(job, look).await?;
         for inspected in found.values_mut() {

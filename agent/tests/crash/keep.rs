@@ -113,6 +113,27 @@ fn what_was_left_off_is_left_by_the_next_agent_though_libvirt_forgot_why() {
     assert_eq!(runs_of(&rig.world, vm).len(), 1);
 }
 
+/// Promise 11: it may run there, and the next agent knows that, though libvirt does not.
+#[test]
+fn what_somebody_migrated_away_is_started_by_an_event_alone() {
+    let (mut rig, vm) = host_with_vm(Restart::Always);
+    goes_off(&rig, vm, "shutoff/migrated");
+    rig.until_left(vm, |keeping| keeping.contains("migrated it away"));
+    rig.kill();
+    rig.world.change(|state| {
+        if let Some(domain) = state.domains.get_mut(&vm) {
+            domain.detail = "shutoff/unknown".to_owned();
+        }
+    });
+    rig.start();
+    rig.until_left(vm, |keeping| keeping.contains("migrated it away"));
+    assert_eq!(happened(&rig, vm), Some(IncidentKind::MigratedAway));
+    assert_eq!(runs_of(&rig.world, vm).len(), 1);
+    let started = rig.send(vm, Kind::Start);
+    assert_eq!(rig.ended(started).name(), "succeeded");
+    assert_on(&rig, vm, 2, "an event starts it");
+}
+
 #[test]
 fn a_vm_that_never_stays_on_is_left_after_its_limit_and_an_event_tries_again() {
     let (mut rig, vm) = host_with_vm(Restart::Always);

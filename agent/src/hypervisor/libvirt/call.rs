@@ -1,7 +1,7 @@
 //! Each call on a connection. Changes only domains that bear our mark, and looks before it does.
 
 use dewpoint_proto::cause::{Cause, Reason};
-use dewpoint_proto::ids::VmId;
+use dewpoint_proto::ids::{HostId, VmId};
 use virt::connect::Connect;
 use virt::domain::Domain as Handle;
 use virt_sys as sys;
@@ -21,7 +21,7 @@ pub(super) fn make(
 ) -> Result<Option<Consistency>, Trouble> {
     let connect = &session.connect;
     if let Call::Define(spec) = call {
-        define(connect, &xml::domain(settings, session.owner()?, spec)?, spec)?;
+        define(connect, &xml::domain(settings, session.owner()?, spec)?, settings.host, spec)?;
         return Ok(None);
     }
     let vm = call.vm();
@@ -30,11 +30,11 @@ pub(super) fn make(
         Err(error) if is_no_domain(&error) && matches!(call, Call::Undefine(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    must_be_ours(&handle, vm)?;
+    must_be_ours(&handle, settings.host, vm)?;
     match call {
         // Made above, as there need be no domain yet.
         Call::Define(_) => {}
-        Call::Mark(mark) => set_mark(&handle, mark)?,
+        Call::Mark(mark) => set_mark(&handle, mark, settings.host)?,
         Call::Start(_) => start(&handle)?,
         Call::PowerOff(_) => handle.destroy_flags(sys::VIR_DOMAIN_DESTROY_DEFAULT)?,
         Call::AskShutdown(_) => ask_shutdown(&handle, settings)?,
@@ -65,9 +65,9 @@ pub(super) fn what(call: &Call) -> &'static str {
     }
 }
 
-fn define(connect: &Connect, xml: &str, spec: &DomainSpec) -> Done {
+fn define(connect: &Connect, xml: &str, here: Option<HostId>, spec: &DomainSpec) -> Done {
     match connect.lookup_domain_by_uuid(spec.mark.vm.0) {
-        Ok(handle) => must_be_ours(&handle, spec.mark.vm)?,
+        Ok(handle) => must_be_ours(&handle, here, spec.mark.vm)?,
         Err(error) if is_no_domain(&error) => {}
         Err(error) => return Err(error.into()),
     }
@@ -85,10 +85,10 @@ fn define(connect: &Connect, xml: &str, spec: &DomainSpec) -> Done {
     }
 }
 
-fn set_mark(handle: &Handle, mark: &Mark) -> Done {
+fn set_mark(handle: &Handle, mark: &Mark, here: Option<HostId>) -> Done {
     handle.set_metadata(
         sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(),
-        Some(&mark::to_xml(mark)),
+        Some(&mark::to_xml(mark, here)),
         Some(mark::PREFIX),
         Some(mark::NAMESPACE),
         sys::VIR_DOMAIN_AFFECT_CONFIG,
@@ -128,10 +128,10 @@ fn undefine(handle: &Handle) -> Done {
     Ok(handle.undefine_flags(everything)?)
 }
 
-fn must_be_ours(handle: &Handle, vm: VmId) -> Done {
-    let why = match observe::any_mark(handle, vm)? {
+fn must_be_ours(handle: &Handle, here: Option<HostId>, vm: VmId) -> Done {
+    let why = match observe::any_mark(handle, here, vm)? {
         Seen::There(_) => return Ok(()),
-        Seen::Absent => "it bears no mark of Dewpoint".to_owned(),
+        Seen::Absent => "it bears no mark of this host".to_owned(),
         Seen::Unknown(why) => why,
     };
     let name = handle.name()?;

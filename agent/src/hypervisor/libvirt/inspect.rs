@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dewpoint_proto::ids::VmId;
+use dewpoint_proto::ids::{HostId, VmId};
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
@@ -17,10 +17,14 @@ use super::trouble::{is_no_domain, is_unsupported};
 use crate::hypervisor::{Control, Details, Domain, Inspected, InspectedNic, Seen};
 
 /// One domain, or all.
-pub(super) fn inspect(connect: &Connect, which: Option<VmId>) -> Result<BTreeMap<VmId, Inspected>, Error> {
+pub(super) fn inspect(
+    connect: &Connect,
+    here: Option<HostId>,
+    which: Option<VmId>,
+) -> Result<BTreeMap<VmId, Inspected>, Error> {
     let domains = match which {
-        None => observe::all(connect)?,
-        Some(vm) => match observe::one(connect, vm)? {
+        None => observe::all(connect, here)?,
+        Some(vm) => match observe::one(connect, here, vm)? {
             Seen::There(domain) => [(vm, domain)].into(),
             Seen::Absent | Seen::Unknown(_) => BTreeMap::new(),
         },

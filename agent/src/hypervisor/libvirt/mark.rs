@@ -1,11 +1,12 @@
-//! Our mark as a metadata element: `<mark vm= generation= event= run= wanted= disk= seed=/>` in the namespace
-//! [`NAMESPACE`]. libvirt keeps it with the domain, so it can be written by others: it is parsed, never trusted.
+//! Our mark as a metadata element: `<mark vm= generation= event= run= wanted= disk= seed= host=/>` in the namespace
+//! [`NAMESPACE`]. libvirt keeps it with the domain, so it can be written by others: it is parsed, never trusted. One
+//! without a host was written by an earlier version, and is this host's.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use dewpoint_proto::cause::{Cause, shortened};
-use dewpoint_proto::ids::{Generation, VmId};
+use dewpoint_proto::ids::{Generation, HostId, VmId};
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
@@ -21,8 +22,8 @@ pub(super) const PREFIX: &str = "dewpoint";
 /// A mark is a dozen short attributes; more is not ours.
 const MOST_BYTES: usize = 4096;
 
-/// The attributes of a mark.
-pub(super) fn attributes(mark: &Mark) -> Vec<(&'static str, String)> {
+/// The attributes of a mark of this host.
+pub(super) fn attributes(mark: &Mark, host: Option<HostId>) -> Vec<(&'static str, String)> {
     let mut attributes = vec![
         ("vm", mark.vm.to_string()),
         ("generation", mark.generation.to_string()),
@@ -34,14 +35,17 @@ pub(super) fn attributes(mark: &Mark) -> Vec<(&'static str, String)> {
     if let Some(run) = mark.run {
         attributes.push(("run", run.to_string()));
     }
+    if let Some(host) = host {
+        attributes.push(("host", host.to_string()));
+    }
     attributes
 }
 
 /// The element as `virDomainSetMetadata` takes it: without prefix, which libvirt adds.
-pub(super) fn to_xml(mark: &Mark) -> String {
+pub(super) fn to_xml(mark: &Mark, host: Option<HostId>) -> String {
     // Every value is a UUID, a number or one of two words: nothing to escape.
     let attributes: String =
-        attributes(mark).iter().map(|(name, value)| format!(" {name}=\"{value}\"")).collect();
+        attributes(mark, host).iter().map(|(name, value)| format!(" {name}=\"{value}\"")).collect();
     format!("<mark{attributes}/>")
 }
 
@@ -52,6 +56,8 @@ pub(super) enum Strange {
     Unreadable(String),
     /// It is a copy of another VM's.
     Of(VmId),
+    /// It is another host's: of an agent beside this one, or of the host whose disk this one's was cloned from.
+    OfHost(HostId),
 }
 
 impl Strange {
@@ -60,17 +66,26 @@ impl Strange {
         match self {
             Self::Unreadable(why) => why.clone(),
             Self::Of(vm) => format!("bears the mark of VM {vm}"),
+            Self::OfHost(host) => format!("bears the mark of host {host}"),
         }
     }
 }
 
-/// The mark of `vm` from what `virDomainGetMetadata` gave; else what is wrong with it.
-pub(super) fn from_xml(vm: VmId, xml: &str) -> Result<Mark, Strange> {
-    let mark = parsed(xml).map_err(Strange::Unreadable)?;
+/// The mark of `vm` on this host from what `virDomainGetMetadata` gave; else what is wrong with it.
+pub(super) fn from_xml(vm: VmId, here: Option<HostId>, xml: &str) -> Result<Mark, Strange> {
+    let (mark, host) = parsed(xml).map_err(Strange::Unreadable)?;
+    if let (Some(here), Some(host)) = (here, host)
+        && here != host
+    {
+        return Err(Strange::OfHost(host));
+    }
     if mark.vm == vm { Ok(mark) } else { Err(Strange::Of(mark.vm)) }
 }
 
-fn parsed(xml: &str) -> Result<Mark, String> {
+/// The mark, and the host that wrote it.
+type Written = (Mark, Option<HostId>);
+
+fn parsed(xml: &str) -> Result<Written, String> {
     if xml.len() > MOST_BYTES {
         return Err(format!("a mark of {} bytes", xml.len()));
     }
@@ -85,12 +100,13 @@ fn parsed(xml: &str) -> Result<Mark, String> {
     }
 }
 
-fn of_element(element: &BytesStart<'_>) -> Result<Mark, String> {
+fn of_element(element: &BytesStart<'_>) -> Result<Written, String> {
     if element.local_name().as_ref() != "mark" {
         return Err(format!("a mark called `{}`", shortened(element.local_name().as_ref())));
     }
     let found = Found::of(element)?;
-    Ok(Mark {
+    let host = if found.0.contains_key("host") { Some(found.parsed("host")?) } else { None };
+    let mark = Mark {
         vm: found.parsed("vm")?,
         generation: Generation(found.number("generation")?),
         event: found.parsed("event")?,
@@ -102,7 +118,8 @@ fn of_element(element: &BytesStart<'_>) -> Result<Mark, String> {
         },
         disk: found.parsed("disk")?,
         seed: found.parsed("seed")?,
-    })
+    };
+    Ok((mark, host))
 }
 
 /// The attributes that are there; those of a newer version are passed over.

@@ -1,6 +1,6 @@
 //! What libvirt says of a domain, in our words. Never infers: only "no domain" means absent, any other error unknown.
 
-use dewpoint_proto::ids::VmId;
+use dewpoint_proto::ids::{HostId, VmId};
 use dewpoint_proto::vm_state::Power;
 use virt::connect::Connect;
 use virt::domain::Domain as Handle;
@@ -18,21 +18,21 @@ const ATTEMPTS: usize = 4;
 /// Milliseconds; a question to QEMU takes 5.
 const A_MOMENT: u64 = 50;
 
-/// One domain by its UUID.
-pub(super) fn one(connect: &Connect, vm: VmId) -> Result<Seen<Domain>, Error> {
+/// One domain by its UUID, as this host sees it.
+pub(super) fn one(connect: &Connect, here: Option<HostId>, vm: VmId) -> Result<Seen<Domain>, Error> {
     match connect.lookup_domain_by_uuid(vm.0) {
-        Ok(handle) => whole(&handle),
+        Ok(handle) => whole(&handle, here),
         Err(error) if is_no_domain(&error) => Ok(Seen::Absent),
         Err(error) => Err(error),
     }
 }
 
 /// Every domain. One that cannot be observed is there with unknown power.
-pub(super) fn all(connect: &Connect) -> Result<Domains, Error> {
+pub(super) fn all(connect: &Connect, here: Option<HostId>) -> Result<Domains, Error> {
     let mut domains = Domains::new();
     for handle in connect.list_all_domains(0)? {
         let vm = VmId(handle.uuid()?);
-        let seen = match whole(&handle) {
+        let seen = match whole(&handle, here) {
             // One domain that cannot be asked hides no other; a broken connection hides all.
             Err(error) if connect.is_alive().unwrap_or(false) => Seen::Unknown(error.message().to_owned()),
             other => other?,
@@ -47,9 +47,9 @@ pub(super) fn all(connect: &Connect) -> Result<Domains, Error> {
 }
 
 /// The mark that makes a domain ours: the persistent one, or the one that it runs with.
-pub(super) fn any_mark(handle: &Handle, vm: VmId) -> Result<Seen<Mark>, Error> {
-    match config_mark(handle, vm)? {
-        Found { mark: Seen::Absent, .. } => match mark_of(handle, vm, sys::VIR_DOMAIN_AFFECT_LIVE) {
+pub(super) fn any_mark(handle: &Handle, here: Option<HostId>, vm: VmId) -> Result<Seen<Mark>, Error> {
+    match config_mark(handle, here, vm)? {
+        Found { mark: Seen::Absent, .. } => match mark_of(handle, here, vm, sys::VIR_DOMAIN_AFFECT_LIVE) {
             Err(error) if is_wrong_state(&error) => Ok(Seen::Absent),
             other => other.map(|found| found.mark),
         },
@@ -108,10 +108,10 @@ fn last_backup(handle: &Handle) -> Result<BackupJob, Error> {
     })
 }
 
-fn whole(handle: &Handle) -> Result<Seen<Domain>, Error> {
+fn whole(handle: &Handle, here: Option<HostId>) -> Result<Seen<Domain>, Error> {
     let mut changed = None;
     for _ in 0..ATTEMPTS {
-        match once(handle) {
+        match once(handle, here) {
             Ok(domain) => return Ok(Seen::There(domain)),
             Err(error) if is_no_domain(&error) => return Ok(Seen::Absent),
             Err(error) if is_wrong_state(&error) => changed = Some(error),
@@ -125,10 +125,10 @@ fn whole(handle: &Handle) -> Result<Seen<Domain>, Error> {
 }
 
 /// Fails as "wrong state" when the domain went off or on between two questions.
-fn once(handle: &Handle) -> Result<Domain, Error> {
+fn once(handle: &Handle, here: Option<HostId>) -> Result<Domain, Error> {
     let vm = VmId(handle.uuid()?);
     let (power, detail) = power(handle)?;
-    let Found { mark, claims } = config_mark(handle, vm)?;
+    let Found { mark, claims } = config_mark(handle, here, vm)?;
     let mut domain = Domain {
         vm,
         name: handle.name()?,
@@ -141,7 +141,7 @@ fn once(handle: &Handle) -> Result<Domain, Error> {
         claims,
     };
     if domain.is_on() {
-        let live = mark_of(handle, vm, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+        let live = mark_of(handle, here, vm, sys::VIR_DOMAIN_AFFECT_LIVE)?;
         domain.live = live.mark;
         domain.claims = domain.claims.or(live.claims);
         domain.control = control(handle)?;
@@ -181,18 +181,20 @@ impl Found {
 }
 
 /// The mark in the persistent configuration; a transient domain has none.
-fn config_mark(handle: &Handle, vm: VmId) -> Result<Found, Error> {
-    match mark_of(handle, vm, sys::VIR_DOMAIN_AFFECT_CONFIG) {
+fn config_mark(handle: &Handle, here: Option<HostId>, vm: VmId) -> Result<Found, Error> {
+    match mark_of(handle, here, vm, sys::VIR_DOMAIN_AFFECT_CONFIG) {
         Err(error) if is_wrong_state(&error) && !handle.is_persistent()? => Ok(Found::nothing()),
         other => other,
     }
 }
 
-fn mark_of(handle: &Handle, vm: VmId, copy: u32) -> Result<Found, Error> {
+fn mark_of(handle: &Handle, here: Option<HostId>, vm: VmId, copy: u32) -> Result<Found, Error> {
     let element = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
     match handle.metadata(element, Some(mark::NAMESPACE), copy) {
-        Ok(xml) => Ok(match mark::from_xml(vm, &xml) {
+        Ok(xml) => Ok(match mark::from_xml(vm, here, &xml) {
             Ok(mark) => Found { mark: Seen::There(mark), claims: None },
+            // Nobody's here, as if it bore none: whoever made it looks after it.
+            Err(Strange::OfHost(_)) => Found::nothing(),
             Err(strange) => Found {
                 mark: Seen::Unknown(strange.words()),
                 claims: if let Strange::Of(other) = strange { Some(other) } else { None },

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dewpoint_proto::cause::{Cause, Reason, shortened};
+use dewpoint_proto::ids::HostId;
 use serde::{Deserialize, Serialize};
 
 /// How libvirt is reached, what machines are like, and how long calls may take.
@@ -23,6 +24,9 @@ pub struct Settings {
     pub agent_timeout: Duration,
     /// Calls that change domains, at most this many at once.
     pub workers: usize,
+    /// Whose domains they are: its id is in each mark that is written, and domains that bear another host's are nobody's to
+    /// touch here. None: this host has no id yet, and nothing was ever made on it.
+    pub host: Option<HostId>,
 }
 
 impl Default for Settings {
@@ -35,6 +39,7 @@ impl Default for Settings {
             deadlines: Deadlines::default(),
             agent_timeout: Duration::from_secs(3),
             workers: 6,
+            host: None,
         }
     }
 }

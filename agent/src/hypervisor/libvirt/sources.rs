@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use dewpoint_proto::ids::VmId;
+use dewpoint_proto::ids::{HostId, VmId};
 use quick_xml::XmlVersion;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
@@ -15,11 +15,11 @@ use super::observe::{any_mark, control};
 use crate::hypervisor::{Control, Seen};
 
 /// Of every domain that bears our mark. One that cannot be asked is left out: nothing is concluded from that.
-pub(super) fn all(connect: &Connect) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Error> {
+pub(super) fn all(connect: &Connect, here: Option<HostId>) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Error> {
     let mut found = BTreeMap::new();
     for handle in connect.list_all_domains(0)? {
         let vm = VmId(handle.uuid()?);
-        let ours = matches!(any_mark(&handle, vm), Ok(Seen::There(_)));
+        let ours = matches!(any_mark(&handle, here, vm), Ok(Seen::There(_)));
         // Asking for XML waits for the domain's lock: not of one that is busy.
         if !ours || handle.is_active()? && !matches!(control(&handle), Ok(Control::Idle)) {
             continue;

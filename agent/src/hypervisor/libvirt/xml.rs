@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use dewpoint_proto::cause::{Cause, Reason, shortened};
+use dewpoint_proto::ids::HostId;
 use quick_xml::Writer;
 use quick_xml::events::BytesText;
 
@@ -76,7 +77,7 @@ fn write_domain(xml: &mut Xml, settings: &Settings, owner: Owner, spec: &DomainS
         |xml| {
             text(xml, "name", &domain_name(&spec.name, spec.mark.vm))?;
             text(xml, "uuid", &spec.mark.vm.to_string())?;
-            xml.create_element("metadata").write_inner_content(|xml| write_mark(xml, spec))?;
+            xml.create_element("metadata").write_inner_content(|xml| write_mark(xml, settings.host, spec))?;
             xml.create_element("memory")
                 .with_attribute(("unit", "b"))
                 .write_text_content(BytesText::new(&spec.memory_bytes.to_string()))?;
@@ -95,10 +96,10 @@ fn write_domain(xml: &mut Xml, settings: &Settings, owner: Owner, spec: &DomainS
     Ok(())
 }
 
-fn write_mark(xml: &mut Xml, spec: &DomainSpec) -> Written {
+fn write_mark(xml: &mut Xml, host: Option<HostId>, spec: &DomainSpec) -> Written {
     let element = format!("{}:mark", mark::PREFIX);
     let declaration = format!("xmlns:{}", mark::PREFIX);
-    let attributes = mark::attributes(&spec.mark);
+    let attributes = mark::attributes(&spec.mark, host);
     xml.create_element(element)
         .with_attribute((declaration.as_str(), mark::NAMESPACE))
         .with_attributes(attributes.iter().map(|(name, value)| (*name, value.as_str())))

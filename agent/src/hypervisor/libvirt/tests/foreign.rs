@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use dewpoint_proto::cause::Reason;
-use dewpoint_proto::ids::VmId;
+use dewpoint_proto::ids::{Generation, HostId, VmId};
 use dewpoint_proto::vm_state::Power;
 
 use super::host::{TestVm, raw, settings, there};
 use crate::hypervisor::libvirt::xml::Owner;
-use crate::hypervisor::libvirt::{Libvirt, mark, xml};
+use crate::hypervisor::libvirt::{Libvirt, Settings, mark, xml};
 use crate::hypervisor::{Call, Hypervisor, Mark, Seen, domain_name};
 
 /// A running domain with the VM's UUID, whose metadata is as given.
@@ -72,12 +72,36 @@ async fn a_mark_that_cannot_be_read_is_unknown_and_the_domain_left_alone() {
 async fn a_clone_with_another_vms_mark_is_left_alone() {
     let libvirt = Libvirt::new(settings()).unwrap();
     let (vm, other) = (TestVm::new("clone"), VmId::fresh());
-    let copied = mark::to_xml(&Mark { vm: other, ..vm.spec.mark.clone() });
+    let copied = mark::to_xml(&Mark { vm: other, ..vm.spec.mark.clone() }, None);
     running_with(&vm, &copied.replace("<mark", &format!("<mark xmlns='{}'", mark::NAMESPACE)));
     nothing_touches(&vm, &libvirt).await;
     let domain = there(&libvirt, vm.id()).await;
     assert!(matches!(domain.mark, Seen::Unknown(why) if why.contains(&other.to_string())));
     assert_eq!(domain.claims, Some(other));
+}
+
+/// Two agents on one libvirt, or a host whose disk was cloned: each sees its own, and what was there before marks bore a host.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_of_another_host_is_foreign_and_one_without_a_host_is_ours() {
+    let of = |host| Libvirt::new(Settings { host, ..settings() }).unwrap();
+    let (ours, theirs, before) = (of(Some(HostId::fresh())), of(Some(HostId::fresh())), of(None));
+    let vm = TestVm::new("theirs");
+    theirs.apply(Call::Define(Box::new(vm.spec.clone()))).await.unwrap();
+    theirs.apply(Call::Start(vm.id())).await.unwrap();
+    nothing_touches(&vm, &ours).await;
+    let seen = there(&ours, vm.id()).await;
+    assert_eq!((&seen.mark, &seen.live, seen.claims), (&Seen::Absent, &Seen::Absent, None));
+    assert!(ours.disk_files().await.unwrap().is_empty(), "its files are none of ours");
+    assert_eq!(there(&theirs, vm.id()).await.mark, Seen::There(vm.spec.mark.clone()));
+
+    let old = TestVm::new("old");
+    before.apply(Call::Define(Box::new(old.spec.clone()))).await.unwrap();
+    assert_eq!(there(&ours, old.id()).await.mark, Seen::There(old.spec.mark.clone()));
+    let mark = Mark { generation: Generation(2), ..old.spec.mark.clone() };
+    ours.apply(Call::Mark(mark.clone())).await.unwrap();
+    assert_eq!(there(&ours, old.id()).await.mark, Seen::There(mark.clone()));
+    assert_eq!(there(&theirs, old.id()).await.mark, Seen::Absent, "the next event says whose it is");
+    assert_eq!(there(&before, old.id()).await.mark, Seen::There(mark), "an older agent reads it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dewpoint_proto::ids::{EventId, Generation, VmId};
+use dewpoint_proto::ids::{EventId, Generation, HostId, VmId};
 use proptest::prelude::*;
 use uuid::Uuid;
 use virt::connect::Connect;
@@ -78,18 +78,24 @@ fn control_characters_and_relative_paths_are_refused() {
 #[test]
 fn a_mark_comes_back_as_it_was_written() {
     let mark = spec().mark;
-    assert_eq!(mark::from_xml(mark.vm, &mark::to_xml(&mark)), Ok(mark.clone()));
+    let here = Some(HostId::fresh());
+    let come_back = |mark: &Mark, host| mark::from_xml(mark.vm, here, &mark::to_xml(mark, host));
+    assert_eq!(come_back(&mark, here), Ok(mark.clone()));
     let never = Mark { run: None, wanted: Wanted::Off, ..mark };
-    assert_eq!(mark::from_xml(never.vm, &mark::to_xml(&never)), Ok(never.clone()));
-    let later = mark::to_xml(&never).replace("<mark", "<dewpoint:mark later='x' xmlns:dewpoint='y'");
-    assert_eq!(mark::from_xml(never.vm, &later), Ok(never), "a newer version may add attributes");
+    assert_eq!(come_back(&never, here), Ok(never.clone()));
+    assert_eq!(come_back(&never, None), Ok(never.clone()), "an earlier version wrote no host");
+    let other = HostId::fresh();
+    assert_eq!(come_back(&never, Some(other)), Err(mark::Strange::OfHost(other)));
+    let later = mark::to_xml(&never, here).replace("<mark", "<dewpoint:mark later='x' xmlns:dewpoint='y'");
+    assert_eq!(mark::from_xml(never.vm, here, &later), Ok(never), "a newer version may add attributes");
 }
 
 #[test]
 fn what_is_not_a_mark_says_why() {
     let mark = spec().mark;
-    let good = mark::to_xml(&mark);
+    let good = mark::to_xml(&mark, Some(HostId::fresh()));
     let bad = [
+        good.replace("host=\"", "host=\"x"),
         String::new(),
         "<mark".to_owned(),
         "<mark/>".to_owned(),
@@ -102,7 +108,7 @@ fn what_is_not_a_mark_says_why() {
         good.replace(&format!("vm=\"{}\"", mark.vm), &format!("vm=\"{}\"", VmId::fresh())),
     ];
     for xml in bad {
-        mark::from_xml(mark.vm, &xml).unwrap_err();
+        mark::from_xml(mark.vm, None, &xml).unwrap_err();
     }
 }
 
@@ -127,8 +133,8 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_mark_reader_panic(text in hostile()) {
-        drop(mark::from_xml(spec().mark.vm, &text));
-        drop(mark::from_xml(spec().mark.vm, &format!("<mark vm='{text}'/>")));
+        drop(mark::from_xml(spec().mark.vm, None, &text));
+        drop(mark::from_xml(spec().mark.vm, None, &format!("<mark vm='{text}'/>")));
     }
 }
 
