@@ -7,6 +7,7 @@
 //!
 //! Plan and checks are pure; the rest acts and looks, and decides nothing.
 
+pub mod by_hand;
 pub mod callers;
 pub mod check;
 pub mod dice;
@@ -86,6 +87,8 @@ async fn carry_out(plan: &Plan, machine: &mut Machine, shared: &Arc<Shared>) {
         tasks.spawn(callers::run(number, asks, Arc::clone(shared), begin));
     }
     tasks.spawn(callers::mark(plan.markers.clone(), Arc::clone(shared), begin));
+    let local = by_hand::Local { config: machine.agent.config(), dir: machine.lab.dir().to_owned() };
+    tasks.spawn(by_hand::submit(plan.local.clone(), local, Arc::clone(shared), begin));
     let mut vms = vec![None; plan.faults.len()];
     for Due { at, n, does } in due(&plan.faults) {
         wait_until(begin + at, machine, shared).await;
@@ -171,7 +174,7 @@ fn summary(world: &world::World) -> String {
         kinds.iter().map(|(kind, [succeeded, all])| format!("{succeeded} of {all} {kind}")).collect();
     let ended = |stage: &str| world.fleet.events.iter().filter(|event| event.stage == stage).count();
     format!(
-        "{} requests; events that succeeded: {}; {} failed, {} cancelled; {} faults, {} VMs, {} markers, {} power-ons seen",
+        "{} requests; events that succeeded: {}; {} failed, {} cancelled; {} faults, {} VMs, {} markers, {} power-ons seen, {} by a policy, {} edits",
         count(|what| matches!(what, What::Asked { .. })),
         kinds.join(", "),
         ended("failed"),
@@ -180,6 +183,8 @@ fn summary(world: &world::World) -> String {
         world.fleet.vms.len(),
         count(|what| matches!(what, What::Marked { confirmed: true, .. })),
         processes.len(),
+        check::restarts(world),
+        count(|what| matches!(what, What::Edited { .. })),
     )
 }
 

@@ -115,7 +115,7 @@ impl One {
         {
             slots.next_life(slot, &vm);
         }
-        let vm = slots.vm(slot);
+        let (vm, restart) = slots.to_make(slot);
         let disk_mode = if full_copy { DiskMode::FullCopy } else { DiskMode::Overlay };
         CreateVmRequest {
             user_data: user_data(&vm).into(),
@@ -123,6 +123,7 @@ impl One {
             image,
             leave_off,
             disk_mode: disk_mode.into(),
+            restart: dewpoint_proto::wire::event::Restart::from(restart).into(),
             ..request::vm(&format!("{prefix}{slot}"))
         }
         .into()

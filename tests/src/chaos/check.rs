@@ -4,11 +4,14 @@
 mod disks;
 mod events;
 mod host;
+mod policy;
 mod runs;
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
+
+pub use self::policy::restarts;
 
 use super::history::What;
 use super::world::World;
@@ -45,8 +48,11 @@ const CHECKS: &[Check] = &[
     runs::a_run_is_one_power_on,
     runs::processes_end_for_a_reason,
     runs::runs_begin_for_a_reason,
+    policy::restarts_are_as_the_policy_says,
+    policy::what_is_off_is_left_off_by_its_policy,
     host::nothing_is_left_over,
     host::every_vm_is_whole,
+    host::what_somebody_did_is_told_and_left,
     host::addresses_are_one_vms,
     disks::the_disk_is_the_last_one_asked_for,
     disks::power_is_as_wanted,

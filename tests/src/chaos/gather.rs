@@ -102,6 +102,8 @@ async fn vms(shared: &Shared, declared: &BTreeMap<String, Declared>) -> Vec<Flee
     let listed = listed.unwrap_or_else(|cause| panic!("the coordinator's VMs: {cause:?}"));
     let vms = listed.vms.into_iter().map(|vm| {
         let row = declared.get(&vm.vm_id).copied().unwrap_or_default();
+        let restart = vm.restart().into();
+        let told = vm.observed.unwrap_or_default();
         FleetVm {
             id: vm.vm_id,
             gone: vm.gone,
@@ -111,6 +113,10 @@ async fn vms(shared: &Shared, declared: &BTreeMap<String, Declared>) -> Vec<Flee
             vcpus: row.sizes[0],
             memory: row.sizes[1],
             disk: row.sizes[2],
+            restart,
+            restarts: told.restarts,
+            keeping: told.keeping,
+            attention: told.attention.map(|cause| cause.reason).unwrap_or_default(),
         }
     });
     vms.collect()
@@ -154,7 +160,7 @@ fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
 fn journal(path: &Path) -> rusqlite::Result<Journal> {
     let db = open(path)?;
     let events = "SELECT event_id, vm_id, kind, origin = 'delivered', coalesce(seq, 0), generation, stage, \
-        coalesce(outcome, '') FROM events";
+        coalesce(outcome, '') FROM events ORDER BY n";
     let events = rows(&db, events, |row| {
         let (outcome, reason) = ended(&row.get::<_, String>(7)?);
         Ok(JournalEvent {
@@ -248,6 +254,14 @@ fn domain(libvirt: &Libvirt, seen: &DomainSeen) -> Domain {
     Domain {
         vm: seen.uuid.clone(),
         active: seen.active,
+        persistent: found.as_ref().is_ok_and(|domain| domain.is_persistent().unwrap_or(false)),
+        title: seen
+            .persistent
+            .split("<title>")
+            .nth(1)
+            .and_then(|rest| rest.split('<').next())
+            .map(str::to_owned)
+            .unwrap_or_default(),
         paused: matches!(state, Some(Ok((Enum::Known(DomainState::Paused), _)))),
         generation: mark("generation").parse().unwrap_or_default(),
         event: mark("event"),

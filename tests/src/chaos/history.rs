@@ -37,6 +37,8 @@ pub enum What {
     DiedByItself { daemon: String, status: String, excuse: Option<String> },
     /// A guest was told to write a marker, and was done, or gave no answer, by now.
     Marked { vm: String, marker: String, from_ms: i64, confirmed: bool },
+    /// Somebody edited its domain, and libvirt took it.
+    Edited { vm: String },
     /// A VM's process as it is from now on.
     Seen { vm: String, run: Seen },
     /// Two live processes of one VM.

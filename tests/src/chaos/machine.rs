@@ -13,9 +13,10 @@ use tokio::time::timeout;
 use virt::domain::DomainState;
 use virt::enumutil::Enum;
 
+use super::by_hand;
 use super::callers::{Shared, guest};
 use super::history::What;
-use super::plan::{Daemon, Death, FaultKind, GuestAct, WireFault};
+use super::plan::{Daemon, Death, FaultKind, GuestAct, RESTART_LIMIT, WireFault};
 use crate::agent::{Agent, Link};
 use crate::coordinator::{self, Coordinator};
 use crate::host::{Libvirt, Qemu, qemus, started};
@@ -28,7 +29,12 @@ use crate::volume::Volume;
 /// The agent's disk: room for what six tiny VMs, their snapshots and the recycle folder need.
 const VOLUME: u64 = 3 << 30;
 /// Small bounds, so that they are met.
-const AGENT: &str = "[storage]\nreserve = \"64MiB\"\nrecycle_time = \"90s\"\nrecycle_budget = \"512MiB\"\n";
+fn agent_tables() -> String {
+    format!(
+        "[storage]\nreserve = \"64MiB\"\nrecycle_time = \"90s\"\nrecycle_budget = \"512MiB\"\n\
+         [execute]\nrestart_limit = {RESTART_LIMIT}\nrestart_backoff = \"1s\"\n"
+    )
+}
 const COORDINATOR: &str = "[scheduler]\ndisk_reserve = \"64MiB\"\n";
 /// What virsh may take before it is given up.
 const VIRSH: &str = "30";
@@ -56,6 +62,8 @@ pub struct Machine {
 struct Held {
     daemons: Vec<Daemon>,
     stopped: Vec<(usize, Qemu)>,
+    /// VMs that crash on and on, with their slots.
+    crashing: Vec<(usize, u8, String)>,
     disk_full: bool,
 }
 
@@ -76,7 +84,7 @@ impl Machine {
         ];
         let mut coordinator = Coordinator::with(&lab, proxy::IMAGES, COORDINATOR);
         coordinator.start().await;
-        let mut agent = Agent::with(&lab, Link::Proxy, AGENT);
+        let mut agent = Agent::with(&lab, Link::Proxy, &agent_tables());
         agent.start().await;
         let (held, errands) = (Held::default(), JoinSet::new());
         Self { agent, coordinator, libvirtd, wires, volume, lab, held, errands }
@@ -108,9 +116,15 @@ impl Machine {
                 qemus.iter().for_each(|qemu| signal(qemu.pid, Signal::SIGKILL));
                 return format!("{qemus:?}");
             }
+            (FaultKind::CrashesOnAndOn { slot }, Some(vm)) => self.held.crashing.push((n, slot, vm)),
             (FaultKind::Guest { does, .. }, Some(vm)) => self.tell_guest(does, vm, shared),
             (FaultKind::DestroyedBehindOurBack { .. }, Some(vm)) => self.virsh("destroy", &vm),
             (FaultKind::PausedBehindOurBack { .. }, Some(vm)) => self.virsh("suspend", &vm),
+            (FaultKind::UndefinedBehindOurBack { .. }, Some(vm)) => self.virsh("undefine", &vm),
+            (FaultKind::EditedBehindOurBack { .. }, Some(vm)) => {
+                let place = self.lab.hypervisor().clone();
+                self.errands.spawn(by_hand::edit(place, vm, Arc::clone(shared)));
+            }
             _ => return "nothing to be done".to_owned(),
         }
         String::new()
@@ -137,6 +151,7 @@ impl Machine {
                     }
                 }
             }
+            (FaultKind::CrashesOnAndOn { .. }, _) => self.held.crashing.retain(|(of, ..)| *of != n),
             (FaultKind::PausedBehindOurBack { .. }, Some(vm)) => self.virsh("resume", vm),
             _ => {}
         }
@@ -158,6 +173,18 @@ impl Machine {
             self.start_daemon(daemon);
         }
         while self.errands.try_join_next().is_some() {}
+        self.crash_again(shared);
+    }
+
+    /// Each kill is noted as a fault of its own: it explains an end and a restart.
+    fn crash_again(&self, shared: &Shared) {
+        for (n, slot, vm) in &self.held.crashing {
+            for qemu in self.qemus_of(vm) {
+                let (kind, detail) = (FaultKind::QemuIsKilled { slot: *slot }, format!("again: {qemu:?}"));
+                shared.history.add(What::FaultBegan { n: *n, kind, vm: Some(vm.clone()), detail });
+                signal(qemu.pid, Signal::SIGKILL);
+            }
+        }
     }
 
     /// Starts what does not run.
@@ -239,6 +266,7 @@ impl Machine {
         self.set_wires(State::Open);
         self.volume.free();
         self.held.disk_full = false;
+        self.held.crashing.clear();
         self.start_all();
     }
 

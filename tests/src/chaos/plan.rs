@@ -13,6 +13,8 @@ use super::dice::Dice;
 pub const SLOTS: u8 = 6;
 /// Callers that ask independently of each other.
 pub const CALLERS: u8 = 3;
+/// How often in a row the agent is told to start a VM again by its policy: few, so that it is met.
+pub const RESTART_LIMIT: u32 = 3;
 /// Before the end, faults have ended, so that what was begun can end as well.
 const CALM: Duration = Duration::from_secs(20);
 
@@ -25,6 +27,8 @@ pub struct Plan {
     pub length: Duration,
     /// What each caller asks for.
     pub asks: Vec<Vec<Timed<Asks>>>,
+    /// What is submitted on the host, beside the coordinator.
+    pub local: Vec<Timed<Asks>>,
     /// What happens to the host.
     pub faults: Vec<Timed<Fault>>,
     /// Slots whose guests are told to write a marker.
@@ -126,6 +130,10 @@ pub enum FaultKind {
     QemuIsKilled {
         slot: u8,
     },
+    /// Its QEMU is killed whenever there is one, until the fault ends: its restart policy meets its limit.
+    CrashesOnAndOn {
+        slot: u8,
+    },
     Guest {
         slot: u8,
         does: GuestAct,
@@ -136,6 +144,14 @@ pub enum FaultKind {
     },
     /// `virsh suspend`, and `resume` when the fault ends.
     PausedBehindOurBack {
+        slot: u8,
+    },
+    /// `virsh undefine`, on or off; nobody puts it back.
+    UndefinedBehindOurBack {
+        slot: u8,
+    },
+    /// `virsh edit`: a title.
+    EditedBehindOurBack {
         slot: u8,
     },
     DiskFull,
@@ -183,9 +199,12 @@ impl FaultKind {
         match self {
             Self::QemuStops { slot }
             | Self::QemuIsKilled { slot }
+            | Self::CrashesOnAndOn { slot }
             | Self::Guest { slot, .. }
             | Self::DestroyedBehindOurBack { slot }
-            | Self::PausedBehindOurBack { slot } => Some(slot),
+            | Self::PausedBehindOurBack { slot }
+            | Self::UndefinedBehindOurBack { slot }
+            | Self::EditedBehindOurBack { slot } => Some(slot),
             Self::Ends { .. } | Self::LibvirtStalls | Self::Wire { .. } | Self::DiskFull => None,
         }
     }
@@ -200,9 +219,12 @@ impl FaultKind {
             Self::DiskFull => Victim::Disk,
             Self::QemuStops { slot }
             | Self::QemuIsKilled { slot }
+            | Self::CrashesOnAndOn { slot }
             | Self::Guest { slot, .. }
             | Self::DestroyedBehindOurBack { slot }
-            | Self::PausedBehindOurBack { slot } => Victim::Slot(slot),
+            | Self::PausedBehindOurBack { slot }
+            | Self::UndefinedBehindOurBack { slot }
+            | Self::EditedBehindOurBack { slot } => Victim::Slot(slot),
         }
     }
 }
@@ -226,7 +248,8 @@ impl Plan {
             (0..CALLERS).map(|caller| asks(Dice::of(seed, u64::from(caller)), caller, length)).collect();
         let faults = faults(Dice::of(seed, 100), length.saturating_sub(CALM));
         let markers = markers(Dice::of(seed, 101), length);
-        Self { seed, length, asks, faults, markers }
+        let local = local(Dice::of(seed, 102), length);
+        Self { seed, length, asks, local, faults, markers }
     }
 }
 
@@ -267,6 +290,26 @@ fn ask(dice: &mut Dice) -> Asks {
     }
 }
 
+/// What a person on the host does while the coordinator has plans of its own. It makes no VMs: those have no leases.
+fn local(mut dice: Dice, length: Duration) -> Vec<Timed<Asks>> {
+    let mut asks = Vec::new();
+    let mut at = Duration::from_secs(20);
+    loop {
+        at += Duration::from_millis(dice.between(5000, 25_000));
+        if at >= length {
+            return asks;
+        }
+        let slot = dice.slot();
+        let what = match dice.between(0, 100) {
+            0..40 => Asks::Start { slot },
+            40..60 => Asks::Stop { slot, force: true, timeout_seconds: dice.small(2, 10) },
+            60..90 => Asks::Reboot { slot, hard: dice.chance(70), timeout_seconds: dice.small(5, 20) },
+            _ => Asks::Destroy { slot, now: dice.chance(50) },
+        };
+        asks.push(Timed { at, what });
+    }
+}
+
 fn image(dice: &mut Dice) -> Image {
     let nth = dice.byte(0, 200);
     if dice.chance(50) { Image::Snapshot(nth) } else { Image::Tiny }
@@ -295,19 +338,24 @@ fn fault(dice: &mut Dice) -> Fault {
     let how = if dice.chance(75) { Death::Sigkill } else { Death::Sigterm };
     let ends = |daemon| FaultKind::Ends { daemon, how };
     let (kind, longest) = match dice.between(0, 100) {
-        0..20 => (ends(Daemon::Agent), 8),
-        20..34 => (ends(Daemon::Coordinator), 15),
-        34..46 => (ends(Daemon::Libvirt), 15),
-        46..50 => (FaultKind::LibvirtStalls, 25),
-        50..66 => (FaultKind::Wire { how: wire(dice) }, 30),
-        66..72 => (FaultKind::QemuStops { slot }, 20),
-        72..79 => (FaultKind::QemuIsKilled { slot }, 0),
-        79..89 => (FaultKind::Guest { slot, does: guest(dice) }, 0),
-        89..93 => (FaultKind::DestroyedBehindOurBack { slot }, 0),
-        93..96 => (FaultKind::PausedBehindOurBack { slot }, 12),
+        0..18 => (ends(Daemon::Agent), 8),
+        18..30 => (ends(Daemon::Coordinator), 15),
+        30..40 => (ends(Daemon::Libvirt), 15),
+        40..44 => (FaultKind::LibvirtStalls, 25),
+        44..57 => (FaultKind::Wire { how: wire(dice) }, 30),
+        57..62 => (FaultKind::QemuStops { slot }, 20),
+        62..67 => (FaultKind::QemuIsKilled { slot }, 0),
+        67..73 => (FaultKind::CrashesOnAndOn { slot }, 40),
+        73..82 => (FaultKind::Guest { slot, does: guest(dice) }, 0),
+        82..86 => (FaultKind::DestroyedBehindOurBack { slot }, 0),
+        86..89 => (FaultKind::PausedBehindOurBack { slot }, 12),
+        89..92 => (FaultKind::UndefinedBehindOurBack { slot }, 0),
+        92..96 => (FaultKind::EditedBehindOurBack { slot }, 0),
         _ => (FaultKind::DiskFull, 15),
     };
-    Fault { kind, lasts: Duration::from_millis(dice.between(0, longest * 1000 + 1)) }
+    // A restart policy gives up after some while only.
+    let shortest = if matches!(kind, FaultKind::CrashesOnAndOn { .. }) { 15_000 } else { 0 };
+    Fault { kind, lasts: Duration::from_millis(dice.between(shortest, longest * 1000 + 1)) }
 }
 
 fn wire(dice: &mut Dice) -> WireFault {
@@ -370,6 +418,12 @@ mod tests {
             );
         }
         assert!(faults.contains(&FaultKind::DiskFull) && faults.contains(&FaultKind::LibvirtStalls));
+        let has = |wanted: fn(&FaultKind) -> bool| faults.iter().any(wanted);
+        assert!(has(|kind| matches!(kind, FaultKind::CrashesOnAndOn { .. })));
+        assert!(has(|kind| matches!(kind, FaultKind::UndefinedBehindOurBack { .. })));
+        assert!(has(|kind| matches!(kind, FaultKind::EditedBehindOurBack { .. })));
+        let local: Vec<_> = plans.iter().flat_map(|plan| &plan.local).map(|ask| ask.what).collect();
+        assert!(local.iter().any(|ask| matches!(ask, Asks::Destroy { .. })));
         let asks: Vec<_> =
             plans.iter().flat_map(|plan| plan.asks.iter().flatten()).map(|ask| ask.what).collect();
         assert!(asks.iter().any(|ask| matches!(ask, Asks::Reuse { .. })));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dewpoint_proto::wire::fleet::ListEventsRequest;
+use dewpoint_proto::wire::fleet::{ListEventsRequest, ListVmsRequest, Vm};
 use tokio::time::{Instant, interval, timeout};
 
 use super::callers::Shared;
@@ -73,6 +73,15 @@ async fn waits_for(machine: &Machine, shared: &Shared) -> String {
     };
     if let Some(host) = hosts.iter().find(|host| host.liveness != "alive" || !host.degraded.is_empty()) {
         return format!("the host, which is {}: {:?}", host.liveness, host.degraded);
+    }
+    let listed = ListVmsRequest { page_size: 100, ..ListVmsRequest::default() };
+    let vms = match answer(shared.caller.vms().list_vms(listed).await) {
+        Ok(listed) => listed.vms,
+        Err(cause) => return format!("the coordinator: {cause}"),
+    };
+    let to_start = |vm: &&Vm| vm.observed.as_ref().is_some_and(|told| told.restart_at_ms != 0);
+    if let Some(vm) = vms.iter().find(to_start) {
+        return format!("VM {}, which is to be started again", vm.vm_id);
     }
     match Journal::of(&machine.agent).unacknowledged() {
         0 => String::new(),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dewpoint_proto::spec::Restart;
 use uuid::{Builder, Uuid};
 
 use super::dice::Dice;
@@ -16,6 +17,7 @@ const SNAPSHOTS: usize = 6;
 /// All slots, and the snapshots made of their VMs.
 #[derive(Debug)]
 pub struct Slots {
+    seed: u64,
     stream: u64,
     inner: Mutex<Inner>,
 }
@@ -40,13 +42,20 @@ impl Slots {
     pub fn of(seed: u64, lab: u8) -> Self {
         let stream = seed.rotate_left(8) ^ u64::from(lab);
         let slots = (0..SLOTS).map(|slot| Slot { life: 0, vm: vm_id(stream, slot, 0), last_event: None });
-        Self { stream, inner: Mutex::new(Inner { slots: slots.collect(), ..Inner::default() }) }
+        Self { seed, stream, inner: Mutex::new(Inner { slots: slots.collect(), ..Inner::default() }) }
     }
 
     /// The VM of a slot.
     #[must_use]
     pub fn vm(&self, slot: u8) -> String {
         self.inner().slots[usize::from(slot)].vm.to_string()
+    }
+
+    /// The VM of a slot, and the restart policy that it is to be made with, which follows from the seed as well.
+    #[must_use]
+    pub fn to_make(&self, slot: u8) -> (String, Restart) {
+        let held = self.inner().slots[usize::from(slot)].clone();
+        (held.vm.to_string(), restart(self.seed, slot, held.life))
     }
 
     /// The VM of a slot is known to be gone for good: the next one takes its place, unless somebody was quicker.
@@ -101,6 +110,11 @@ impl Slots {
     }
 }
 
+fn restart(seed: u64, slot: u8, life: u64) -> Restart {
+    let mut dice = Dice::of(seed, 200 + u64::from(slot) + life * 256);
+    Restart::ALL[usize::from(dice.byte(0, 3))]
+}
+
 fn vm_id(stream: u64, slot: u8, life: u64) -> Uuid {
     let mut dice = Dice::of(stream, 1000 + u64::from(slot) + life * 256);
     let bytes = (u128::from(dice.next()) << 64) | u128::from(dice.next());
@@ -110,6 +124,15 @@ fn vm_id(stream: u64, slot: u8, life: u64) -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vms_policy_follows_from_the_seed_and_every_policy_is_some_vms() {
+        let policies = |lab| (0..SLOTS).map(|slot| Slots::of(3, lab).to_make(slot).1).collect::<Vec<_>>();
+        assert_eq!(policies(1), policies(2), "whatever the lab");
+        for policy in Restart::ALL {
+            assert!(policies(1).contains(&policy), "{policy} by the seed that CI runs");
+        }
+    }
 
     #[test]
     fn a_slot_moves_on_once_and_snapshots_are_bounded() {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use dewpoint_proto::spec::Restart;
+
 use super::history::Line;
 
 /// Everything that the checks look at.
@@ -69,6 +71,14 @@ pub struct FleetVm {
     pub vcpus: i64,
     pub memory: i64,
     pub disk: i64,
+    /// Its restart policy.
+    pub restart: Restart,
+    /// As its host says: how often it was started again by it.
+    pub restarts: u32,
+    /// What its host does about its being off.
+    pub keeping: String,
+    /// The reason of what somebody changed behind the agent's back; empty: nothing.
+    pub attention: String,
 }
 
 /// The agent's side.
@@ -134,6 +144,9 @@ pub struct Host {
 pub struct Domain {
     pub vm: String,
     pub active: bool,
+    /// It has a configuration to start from: it was not undefined.
+    pub persistent: bool,
+    pub title: String,
     pub paused: bool,
     pub generation: u64,
     pub event: String,
@@ -175,6 +188,12 @@ impl World {
             self.fleet.events.iter().filter(|event| event.vm == vm && event.stage == "succeeded").collect();
         events.sort_by_key(|event| (event.generation, event.seq));
         events.into_iter()
+    }
+
+    /// The coordinator's row of a VM.
+    #[must_use]
+    pub fn vm(&self, id: &str) -> Option<&FleetVm> {
+        self.fleet.vms.iter().find(|vm| vm.id == id)
     }
 
     /// A coordinator's event.

@@ -1,6 +1,6 @@
 //! Domains that somebody changes with libvirt's own tools: named, with what to do, and never touched. Promise 5.
 
-use dewpoint_proto::wire::event::{IncidentKind, Power, VmState};
+use dewpoint_proto::wire::event::{IncidentKind, Power, Restart, VmState};
 use dewpoint_proto::wire::fleet::CreateVmRequest;
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::host::files;
@@ -65,6 +65,27 @@ async fn what_somebody_does_with_virsh_is_told_as_that_and_left() {
     assert_eq!(files(&fleet.agent.vm_dir(&vm)), disks, "its disks stay");
     fleet.caller.done(request::destroy_now(&vm)).await;
     fleet.assert_gone(&vm, None);
+}
+
+/// Promise 11: it may go on from where it was saved, so not even `always` starts it; an event does, and says what it takes.
+#[tokio::test]
+async fn what_somebody_saved_is_told_and_started_by_an_event_alone() {
+    let fleet = Fleet::start().await;
+    let create = CreateVmRequest { nics: Vec::new(), ..request::vm(&fleet.lab.name("web")) };
+    let vm = fleet.caller.done(CreateVmRequest { restart: Restart::Always.into(), ..create }).await.vm_id;
+    let name = fleet.domain(&vm).name;
+    virsh(&["managedsave", &name]);
+    let is_left = |seen: &VmState| {
+        seen.power() == Power::Off
+            && seen.keeping.contains("saved")
+            && happened(seen, IncidentKind::SavedByHand)
+    };
+    fleet.caller.until_told(&vm, "it was saved, and is left off", is_left).await;
+    let started = fleet.caller.done(request::start(&vm)).await;
+    let domain = fleet.domain(&vm);
+    assert_eq!((domain.active, domain.live("run")), (true, Some(started.event_id)), "booted anew");
+    let as_wanted = |seen: &VmState| seen.power() == Power::Running && seen.keeping.is_empty();
+    fleet.caller.until_told(&vm, "it runs", as_wanted).await;
 }
 
 #[tokio::test]

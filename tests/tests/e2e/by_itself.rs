@@ -5,7 +5,10 @@ use dewpoint_proto::wire::fleet::CreateVmRequest;
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::guest::Guest;
 use dewpoint_tests::host::rules;
+use dewpoint_tests::lab::Lab;
 use dewpoint_tests::process::signal;
+use dewpoint_tests::volume::Volume;
+use dewpoint_tests::wait::{BOOT, until};
 use dewpoint_tests::{request, shell};
 use nix::sys::signal::Signal;
 
@@ -93,6 +96,43 @@ async fn never_leaves_it_off_and_always_does_not() {
         |seen: &VmState| seen.power() == Power::Running && happened(seen, IncidentKind::GuestPoweredOff);
     fleet.caller.until_told(&always, "it is on again", is_on).await;
     assert!(!fleet.domain(&never).active);
+}
+
+/// Promise 9: a guest that writes to a disk that has no room is paused by libvirt, loses nothing, and is not resumed blindly.
+#[tokio::test]
+async fn a_guest_whose_disk_runs_full_is_paused_told_and_goes_on_when_somebody_says_so() {
+    let lab = Lab::new();
+    let volume = Volume::mount(&lab.dir().join("agent"), 16 << 30);
+    let fleet = Fleet::start_in(lab).await;
+    let (vm, guest) = made(&fleet, "web", Restart::Always).await;
+    guest.until_up().await;
+    guest.mark("before").await;
+    let run = fleet.domain(&vm).live("run");
+    volume.fill();
+    let is_paused = |seen: &VmState| {
+        seen.power() == Power::Paused
+            && seen.keeping.contains("virsh resume")
+            && happened(seen, IncidentKind::PausedOnIoError)
+    };
+    // Each marker is a commit of its file system, and sooner or later one needs room.
+    let mut marks = 0_u32;
+    until("the guest is paused on its full disk, and that is told", BOOT, async || {
+        marks += 1;
+        let _ = guest.try_mark(&format!("mark-{marks}")).await;
+        let told = fleet.caller.vm(&vm).await.map_err(|cause| cause.to_string())?.observed;
+        told.clone().filter(is_paused).map(drop).ok_or_else(|| format!("{told:?}"))
+    })
+    .await;
+    volume.free();
+    assert_eq!(fleet.domain(&vm).live("run"), run, "nobody powered it off");
+    let told = fleet.caller.vm(&vm).await.unwrap().observed.unwrap();
+    assert!(is_paused(&told), "room alone resumes nothing: {told:?}");
+    shell::run("virsh", ["-q", "-c", "qemu:///system", "resume", &fleet.domain(&vm).name]);
+    let is_on = |seen: &VmState| seen.power() == Power::Running && seen.keeping.is_empty();
+    fleet.caller.until_told(&vm, "it runs on", is_on).await;
+    guest.until_up().await;
+    guest.mark("after").await;
+    assert_eq!(fleet.domain(&vm).live("run"), run, "the same run");
 }
 
 /// Promise 11.

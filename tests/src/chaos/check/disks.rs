@@ -18,7 +18,7 @@ pub(super) fn the_disk_is_the_last_one_asked_for(world: &World) -> Vec<Violation
         let Some(last) = world.succeeded(&domain.vm).filter(|event| makes_disk(event)).last() else {
             continue;
         };
-        if domain.disk != last.id {
+        if domain.persistent && domain.disk != last.id {
             found.push(wrong(format!("VM {} has disk {}, not {}", domain.vm, domain.disk, last.id)));
         }
         if domain.active && domain.live_disk != last.id {
@@ -36,7 +36,9 @@ pub(super) fn power_is_as_wanted(world: &World) -> Vec<Violation> {
     let wrong = |detail| Violation::new("3, as wanted", detail);
     let mut found = Vec::new();
     for (vm, row) in world.there() {
-        let Some(domain) = world.host.domains.iter().find(|domain| domain.vm == vm) else { continue };
+        // Of a domain that somebody undefined there is nothing to start or to mark.
+        let mut defined = world.host.domains.iter().filter(|domain| domain.persistent);
+        let Some(domain) = defined.find(|domain| domain.vm == vm) else { continue };
         let Some((on, since)) = wanted(world, vm) else { continue };
         let word = if on { "on" } else { "off" };
         let fleet_on = world.fleet.vms.iter().any(|fleet| fleet.id == vm && fleet.wanted_on);

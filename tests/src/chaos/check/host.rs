@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
+use crate::chaos::by_hand::TITLE;
+use crate::chaos::history::What;
+use crate::chaos::plan::FaultKind;
 use crate::chaos::world::World;
 
 /// Promises 3 and 5: domains, folders, taps and rules each belong to a VM that is there, on both sides.
@@ -23,7 +26,9 @@ pub(super) fn nothing_is_left_over(world: &World) -> Vec<Violation> {
     let (on, all): (BTreeSet<_>, BTreeSet<_>) = taps(world);
     let taps = world.host.taps.iter().filter(|tap| !on.contains(tap.as_str()));
     found.extend(taps.map(|tap| wrong(format!("tap {tap} belongs to no VM that is on"))));
-    let rules = world.host.shielded.iter().filter(|tap| !all.contains(tap.as_str()));
+    // Of a VM whose domain somebody undefined, only its rules tell the taps.
+    let all_told = there.keys().all(|vm| world.host.domains.iter().any(|domain| domain.vm == *vm));
+    let rules = world.host.shielded.iter().filter(|tap| all_told && !all.contains(tap.as_str()));
     found.extend(rules.map(|tap| wrong(format!("rules for {tap} belong to no VM"))));
     found
 }
@@ -43,10 +48,6 @@ pub(super) fn every_vm_is_whole(world: &World) -> Vec<Violation> {
     let shielded: BTreeSet<_> = world.host.shielded.iter().collect();
     let mut found = Vec::new();
     for (vm, row) in world.there() {
-        let Some(domain) = world.host.domains.iter().find(|domain| domain.vm == vm) else {
-            found.push(wrong(format!("VM {vm} has no domain")));
-            continue;
-        };
         let files = world.host.folders.get(vm).cloned().unwrap_or_default();
         let disks: Vec<_> = files.iter().filter(|file| file.ends_with(".qcow2")).collect();
         if disks != [&format!("{}.qcow2", row.disk)] {
@@ -57,13 +58,53 @@ pub(super) fn every_vm_is_whole(world: &World) -> Vec<Violation> {
         }
         let half = files.iter().filter(|file| file.ends_with(".part") || file.contains("snapshot"));
         found.extend(half.map(|file| wrong(format!("VM {vm} has {file} lying about"))));
+        let Some(domain) = world.host.domains.iter().find(|domain| domain.vm == vm) else {
+            if !was_undefined(world, vm) {
+                found.push(wrong(format!("VM {vm} has no domain")));
+            }
+            continue;
+        };
         let bare = domain.taps.iter().filter(|tap| domain.active && !shielded.contains(tap));
         found.extend(bare.map(|tap| wrong(format!("VM {vm} is on, and {tap} is not shielded"))));
         if !domain.job.is_empty() {
             found.push(wrong(format!("VM {vm} has a job left: {}", domain.job)));
         }
-        if (&domain.disk, &domain.seed) != (&row.disk, &row.seed) {
+        if !domain.persistent && !was_undefined(world, vm) {
+            found.push(wrong(format!("VM {vm} runs, and is gone once it is off")));
+        }
+        if domain.persistent && (&domain.disk, &domain.seed) != (&row.disk, &row.seed) {
             found.push(wrong(format!("VM {vm}: its domain is marked {domain:?}, the journal says {row:?}")));
+        }
+    }
+    found
+}
+
+fn was_undefined(world: &World, vm: &str) -> bool {
+    world.history.iter().any(|line| match &line.what {
+        What::FaultBegan { kind: FaultKind::UndefinedBehindOurBack { .. }, vm: Some(of), .. } => of == vm,
+        _ => false,
+    })
+}
+
+/// Promise 5: what somebody undefined is told as that, and what somebody edited stays as edited.
+pub(super) fn what_somebody_did_is_told_and_left(world: &World) -> Vec<Violation> {
+    let wrong = |detail| Violation::new("5, by hand", detail);
+    let mut found = Vec::new();
+    for vm in world.there().into_keys() {
+        let domain = world.host.domains.iter().find(|domain| domain.vm == vm);
+        let expected = match domain {
+            None => "DOMAIN_GONE",
+            Some(domain) if !domain.persistent => "DOMAIN_CHANGED",
+            Some(_) => "",
+        };
+        let told = world.vm(vm).map(|vm| vm.attention.as_str()).unwrap_or_default();
+        if told != expected {
+            found.push(wrong(format!("VM {vm}: its host tells `{told}`, not `{expected}`; {domain:?}")));
+        }
+        let edited =
+            world.history.iter().any(|line| matches!(&line.what, What::Edited { vm: of } if of == vm));
+        if let Some(domain) = domain.filter(|domain| edited && domain.title != TITLE) {
+            found.push(wrong(format!("VM {vm} was edited, and its title is `{}`", domain.title)));
         }
     }
     found

@@ -1,8 +1,12 @@
 //! Each check passes a world in which all is well, and says what is wrong when one thing is.
 
+mod by_hand;
+mod policy;
+
 use std::collections::BTreeMap;
 
 use dewpoint_agent::execute::plan::mark::run_after_undo;
+use dewpoint_proto::spec::Restart;
 use sha2::{Digest, Sha256};
 
 use super::{Violation, all};
@@ -119,6 +123,7 @@ fn host() -> Host {
     let domain = Domain {
         vm: VM.into(),
         active: true,
+        persistent: true,
         generation: 1,
         event: CREATE.into(),
         wanted: "on".into(),
@@ -282,6 +287,8 @@ fn a_process_that_ends_for_no_reason_is_found_and_one_that_was_killed_is_not() {
     world.host.domains[0].active = false;
     world.host.taps.clear();
     world.host.guests.clear();
+    let vm = &mut world.fleet.vms[0];
+    (vm.restart, vm.keeping) = (Restart::Never, "left as it is".into());
     assert_eq!(all(&world), []);
     let mut restarted = well();
     restarted.history.push(none_seen(30_100));
