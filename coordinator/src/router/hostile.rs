@@ -186,6 +186,9 @@ fn whatever_a_host_says_the_others_are_served() {
         coordinator.events().list_events(fleet::ListEventsRequest::default()).await.unwrap();
         coordinator.vms().list_vms(fleet::ListVmsRequest::default()).await.unwrap();
         coordinator.image("tiny").await;
+        // One that said that it is ahead stops placement, until a person has looked; if none did, there is nothing to end.
+        let looked = fleet::EndRecoveryRequest { reason: "nonsense".into() };
+        let _ = coordinator.hosts().end_recovery(looked).await;
         let honest = Agent::new();
         let (link, _) = honest.connect(&coordinator).await;
         let host_id = honest.host.to_string();
