@@ -85,15 +85,33 @@ impl Elsewhere {
         let mut ours = self.storage.list().await?;
         ours.extend(self.journal.vms().await.map_err(Cause::from)?.iter().map(|row| row.vm));
         let files = self.hypervisor.disk_files().await?;
-        let strays: Vec<(VmId, PathBuf)> = files
-            .into_iter()
-            .filter(|(vm, _)| ours.contains(vm))
-            .filter_map(|(vm, files)| {
-                Some((vm, files.into_iter().find(|file| !file.starts_with(&self.data_dir))?))
-            })
-            .collect();
-        let Some((vm, file)) = strays.first() else { return Ok(Vec::new()) };
-        Ok(vec![moved(strays.len(), *vm, file, &self.data_dir)])
+        let mut strays = Vec::new();
+        for (vm, files) in files {
+            let Some(file) = self.outside(files).await else { continue };
+            strays.push((vm, file));
+        }
+        let (ours, others): (Vec<_>, Vec<_>) = strays.into_iter().partition(|(vm, _)| ours.contains(vm));
+        if let Some((vm, file)) = others.first() {
+            // Another agent's, or this one's before data_dir was changed: nobody but a person can tell.
+            tracing::warn!(count = others.len(), vm_id = %vm, path = %file.display(),
+                "domains bear Dewpoint's mark and belong to another data folder; if data_dir was changed, set it back");
+        }
+        let Some((vm, file)) = ours.first() else { return Ok(Vec::new()) };
+        Ok(vec![moved(ours.len(), *vm, file, &self.data_dir)])
+    }
+
+    /// The first that is outside the data folder, by whatever name or link.
+    async fn outside(&self, files: Vec<PathBuf>) -> Option<PathBuf> {
+        for file in files {
+            if file.starts_with(&self.data_dir) {
+                continue;
+            }
+            let real = (tokio::fs::canonicalize(&file).await, tokio::fs::canonicalize(&self.data_dir).await);
+            if !matches!(real, (Ok(file), Ok(folder)) if file.starts_with(&folder)) {
+                return Some(file);
+            }
+        }
+        None
     }
 }
 
@@ -154,6 +172,20 @@ mod tests {
         assert_eq!(*moved.told.borrow(), found);
         assert_eq!(world.state().domains.len(), before.domains.len());
         assert_eq!(world.state().runs, before.runs);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_linked_at_its_old_place_is_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, old) = (dir.path().join("new"), dir.path().join("old"));
+        std::fs::create_dir(&real).unwrap();
+        std::fs::write(real.join("disk"), "").unwrap();
+        std::os::unix::fs::symlink(&real, &old).unwrap();
+        let (world, folder) = (World::default(), Folder::new());
+        let here = elsewhere(&world, &folder.open(), real.to_str().unwrap());
+        assert_eq!(here.outside(vec![old.join("disk")]).await, None);
+        let gone = old.join("gone");
+        assert_eq!(here.outside(vec![real.join("disk"), gone.clone()]).await, Some(gone));
     }
 
     #[tokio::test]
