@@ -168,6 +168,8 @@ reasons! {
     Unreachable = "UNREACHABLE", Unavailable;
     /// Two sources on a host disagree; its doctor tells how.
     Disagreement = "DISAGREEMENT", FailedPrecondition;
+    /// Something is to be done first; what was asked tells what.
+    NotReady = "NOT_READY", Unknown;
     /// A bug: a state that should not exist.
     Internal = "INTERNAL", Internal;
 }

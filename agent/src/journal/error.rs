@@ -161,11 +161,12 @@ impl From<JournalError> for Cause {
             }
             JournalError::Illegal(_) => Self::new(Reason::Internal, text),
             JournalError::Disk(_) => Self::new(Reason::JournalError, text).advise(
-                "the data folder's disk fails or is read-only: see the kernel's log (`journalctl -k`) and mend it; VMs \
-                 run on, and the agent goes on by itself once it can write",
+                "the data folder's disk fails or is read-only; see the kernel's log (`journalctl -k`). If somebody \
+                 mounted it so, `mount -o remount,rw` is enough. After an error: stop the agent and the VMs on it, then \
+                 `umount`, `fsck`, `mount`, and start the agent. Until then VMs run as far as their disks let them",
             ),
             JournalError::Full(_) => Self::new(Reason::JournalError, text)
-                .advise("free space on the data folder's disk; the agent goes on by itself"),
+                .advise("free space on the data folder's disk; the agent then goes on by itself"),
             JournalError::Corrupt(_) => Self::new(Reason::JournalDamaged, text).advise(
                 "VMs run on; stop the agent, look with `dewpoint-agent journal check`, and go on as it says",
             ),
@@ -173,7 +174,7 @@ impl From<JournalError> for Cause {
             | JournalError::OutOfOrder { .. }
             | JournalError::Damaged(_)
             | JournalError::Closed => Self::new(Reason::JournalError, text)
-                .advise("check the data folder's disk and free space; the agent goes on by itself"),
+                .advise("check the data folder's disk and free space; if it stays so, restart the agent"),
         }
     }
 }

@@ -30,8 +30,10 @@ pub(super) fn failed(doing: impl Display, path: &Path, error: &io::Error) -> Cau
 }
 
 /// The way out for a file system that lets nobody write.
-pub(super) const READ_ONLY: &str = "the file system is read-only, perhaps after an error: see the kernel's log \
-                                    (`journalctl -k`), check it, and mount it writable; the agent goes on by itself";
+pub(super) const READ_ONLY: &str = "the file system is read-only; see the kernel's log (`journalctl -k`). If somebody \
+                                    mounted it so, `mount -o remount,rw` is enough. After an error it has to be checked \
+                                    while nothing uses it: stop the agent and the VMs on it, then `umount`, `fsck`, \
+                                    `mount`, and start the agent; or boot the host into a check. Guests cannot write until then";
 
 /// No room on the disk.
 pub(super) fn disk_full(text: String) -> Cause {

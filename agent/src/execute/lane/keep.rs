@@ -7,6 +7,8 @@
 //!                 └─▶ nothing, or left: the lane ends
 //! ```
 //!
+//! What is logged here bears the VM's id by the lane's span.
+//!
 //! A run is journaled, and in the persistent mark, before it is started: cut off anywhere, the next agent goes on with
 //! that run, and a VM that is seen on with it is not started again.
 
@@ -37,7 +39,7 @@ impl Lane {
             Ok(turn) => turn,
             Err(JournalError::Closed) => Some(Turn::Stop),
             Err(error) => {
-                tracing::warn!(vm_id = %self.vm, %error, "what happened to the VM cannot be journaled");
+                tracing::warn!(%error, "what happened to the VM cannot be journaled");
                 None
             }
         }
@@ -87,22 +89,22 @@ impl Lane {
         {
             self.tell(incident);
         } else if row.kept.starting && !kept.starting {
-            tracing::info!(vm_id = %self.vm, "the start that was cut off was carried out");
+            tracing::info!("the start that was cut off was carried out");
         }
         Ok(())
     }
 
     /// One line for each thing that happened.
     fn tell(&self, incident: &Incident) {
-        let (vm_id, kind, detail) = (self.vm, incident.kind.as_str(), &incident.detail);
+        let (kind, detail) = (incident.kind.as_str(), &incident.detail);
         let run_id = incident.run.map(|run| run.to_string()).unwrap_or_default();
         let words = incident.kind.words();
         match incident.kind {
             IncidentKind::GuestRebooted | IncidentKind::GuestPoweredOff | IncidentKind::HostWentDown => {
-                tracing::info!(message_id = message::VM_INCIDENT, %vm_id, incident = kind, detail, run_id, "{words}");
+                tracing::info!(message_id = message::VM_INCIDENT, incident = kind, detail, run_id, "{words}");
             }
             _ => {
-                tracing::warn!(message_id = message::VM_INCIDENT, %vm_id, incident = kind, detail, run_id, "{words}")
+                tracing::warn!(message_id = message::VM_INCIDENT, incident = kind, detail, run_id, "{words}")
             }
         }
     }
@@ -110,7 +112,7 @@ impl Lane {
     fn leave(&self, cause: &Cause) {
         let keeping = format!("left as it is: {}; {}", cause.text, cause.advice);
         if self.shared.parts.keeping.set(self.vm, Standing { keeping, restart_at: None, asks: None }) {
-            tracing::info!(vm_id = %self.vm, reason = %cause.reason, advice = cause.advice, "left as it is: {cause}");
+            tracing::info!(reason = %cause.reason, advice = cause.advice, "left as it is: {cause}");
         }
     }
 
@@ -124,7 +126,7 @@ impl Lane {
             asks: asks.then_some(row.generation),
         };
         if self.shared.parts.keeping.set(self.vm, standing) {
-            tracing::info!(vm_id = %self.vm, "waiting: {why}");
+            tracing::info!("waiting: {why}");
         }
         let left = left?;
         Some(Turn::Sleep { until: Some(self.shared.now().saturating_add(left)), at_most: left })
@@ -149,7 +151,7 @@ impl Lane {
             Ok(()) => {
                 journal.keep(self.vm, decide::answered(&kept), None).await?;
                 let count = format!("{} of {}", kept.restarts, self.shared.parts.settings.keep.limit);
-                tracing::info!(message_id = message::VM_RESTARTED, vm_id = %self.vm, run_id = %run, count, "started again");
+                tracing::info!(message_id = message::VM_RESTARTED, run_id = %run, count, "started again");
                 Ok(Turn::Again)
             }
             // Nothing was tried: the same run is tried again.
@@ -160,7 +162,7 @@ impl Lane {
             Err(cause) => {
                 let kept = decide::failed(&kept, &cause, journal.now());
                 journal.keep(self.vm, kept, None).await?;
-                tracing::warn!(vm_id = %self.vm, run_id = %run, reason = %cause.reason, "not started again: {cause}");
+                tracing::warn!(run_id = %run, reason = %cause.reason, "not started again: {cause}");
                 Ok(Turn::Again)
             }
         }
@@ -186,7 +188,7 @@ impl Lane {
         match self.shared.parts.effects.hypervisor.apply(Call::PowerOff(self.vm)).await {
             Ok(_) => Turn::Again,
             Err(cause) => {
-                tracing::warn!(vm_id = %self.vm, reason = %cause.reason, "a dead guest's QEMU stays: {cause}");
+                tracing::warn!(reason = %cause.reason, "a dead guest's QEMU stays: {cause}");
                 Turn::Rest
             }
         }

@@ -26,11 +26,8 @@ pub(super) async fn tell(config: &Config, form: Form) -> Result<(), Cause> {
     if bad.is_empty() {
         return Ok(());
     }
-    Err(Cause::new(
-        Reason::Other("NOT_READY".to_owned()),
-        format!("not ready to run VMs: {}", bad.join(", ")),
-    )
-    .advise("do what stands beside each, then ask again"))
+    Err(Cause::new(Reason::NotReady, format!("not ready to run VMs: {}", bad.join(", ")))
+        .advise("do what stands beside each, then ask again"))
 }
 
 fn words(finding: &Finding) -> String {

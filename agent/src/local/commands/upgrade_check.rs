@@ -47,11 +47,10 @@ pub(super) async fn show(config: &Config, args: &UpgradeArgs, form: Form) -> Res
             }
             Ok(())
         }
-        Advice::Wait => Err(Cause::new(
-            Reason::Other("NOT_READY".to_owned()),
-            "not a good time to upgrade: see the lines with `!`",
-        )
-        .advise("mend those, then ask again; an upgrade now would touch no VM either")),
+        Advice::Wait => {
+            Err(Cause::new(Reason::NotReady, "not a good time to upgrade: see the lines with `!`")
+                .advise("mend those, then ask again; an upgrade now would touch no VM either"))
+        }
         Advice::Refused => Err(Cause::new(Reason::Diverged, "that agent would refuse this host's journal")
             .advise("install the agent that wrote the journal, or a newer one")),
     }
