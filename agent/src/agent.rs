@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A part that ends by itself ends the agent, with a name: systemd starts it again, and no VM notices. SIGTERM lets
-//! every lane finish the step in hand, within the drain's bound; what is left is for the next start.
+//! every lane finish the step in hand, within the drain's bound; what is left is for the next start. Last, the journal's log
+//! goes into its file.
 
 mod adopt;
 mod elsewhere;
@@ -30,9 +31,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use mender::{eyes, hands, only_observes};
-pub use open::{effects, libvirt, open_journal, storage_settings};
+pub use open::{effects, keep_bounds, libvirt, open_journal, storage_settings};
 
 use crate::config::Config;
+use crate::journal::Journal;
 use crate::local::cli::RunArgs;
 use parts::Parts;
 
@@ -40,6 +42,9 @@ use parts::Parts;
 const LIBVIRT: Duration = Duration::from_secs(5);
 /// How long parts other than the executor may take to end.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long the journal's log may take to be written into its file: it is bounded, and so is the stop.
+const CHECKPOINT: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until a signal, or until a part ends by itself.
 ///
@@ -51,7 +56,7 @@ pub async fn run(config: Config, args: RunArgs) -> Result<(), Cause> {
     let mut tasks = JoinSet::new();
     let parts = Parts::build(config, &args).await?;
     parts.go_on().await?;
-    let hypervisor = Arc::clone(&parts.hypervisor);
+    let (hypervisor, journal) = (Arc::clone(&parts.hypervisor), parts.journal());
     parts.spawn(&mut tasks, &stop);
     // Ready means that libvirt was seen, or is known to be down: that is told as degraded, and waited for.
     let _ = tokio::time::timeout(LIBVIRT, hypervisor.list()).await;
@@ -68,8 +73,21 @@ pub async fn run(config: Config, args: RunArgs) -> Result<(), Cause> {
             "not drained in time; what was in hand goes on at the next start"
         );
     }
+    make_whole(&journal).await;
     tracing::info!(message_id = message::STOPPED, "stopped");
     ended
+}
+
+/// Whoever copies `agent.db` of a stopped agent copies all of it. Nothing is lost where that cannot be had: its log is
+/// read at the next start.
+async fn make_whole(journal: &Journal) {
+    let why = match tokio::time::timeout(CHECKPOINT, journal.checkpoint()).await {
+        Ok(Ok(true)) => return,
+        Ok(Ok(false)) => "somebody reads it".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the disk took longer than {} s", CHECKPOINT.as_secs()),
+    };
+    tracing::warn!("a copy of agent.db needs agent.db-wal beside it: {why}");
 }
 
 /// A part's name with how it ended.

@@ -38,6 +38,7 @@ pub mod rows;
 mod schema;
 pub mod stage;
 mod thread;
+mod whole;
 mod witness;
 
 use std::cell::OnceCell;

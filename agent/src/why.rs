@@ -5,6 +5,7 @@
 //! lost, what happened between.
 
 mod events;
+mod keeping;
 mod notes;
 mod text;
 
@@ -12,6 +13,7 @@ use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::{EventId, Generation, Seq, VmId};
 use dewpoint_proto::outcome::Outcome;
 use dewpoint_proto::time::Millis;
+pub use keeping::{Keeping, Says};
 use serde::Serialize;
 
 use crate::journal::{EntryRow, EventRow, VmRow};
@@ -181,6 +183,8 @@ pub struct Now {
     pub observed: Observed,
     /// Whether the daemon answers; none: it does.
     pub daemon_down: Option<Cause>,
+    /// How it is kept on; none: it is not there.
+    pub keeping: Option<Keeping>,
     /// What is unfinished, in the order of acceptance.
     pub unfinished: Vec<Unfinished>,
 }

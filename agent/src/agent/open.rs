@@ -10,6 +10,7 @@ use dewpoint_proto::ids::HostId;
 use crate::clock::SystemClock;
 use crate::config::{Config, Manner};
 use crate::execute::apply::Effects;
+use crate::execute::keep;
 use crate::hypervisor::libvirt::{self, Libvirt};
 use crate::identity;
 use crate::intake;
@@ -102,4 +103,17 @@ pub fn effects(config: &Config, files: &Files) -> Result<Effects, Cause> {
             ..NftSettings::default()
         })),
     })
+}
+
+/// The keeper's bounds as configured; also for commands that only tell.
+#[must_use]
+pub fn keep_bounds(config: &Config) -> keep::Bounds {
+    let execute = &config.execute;
+    keep::Bounds {
+        limit: u32::from(execute.restart_limit),
+        backoff_first: execute.restart_backoff.0,
+        steady: execute.restart_steady.0,
+        starts: usize::from(execute.starts),
+        ..keep::Bounds::default()
+    }
 }

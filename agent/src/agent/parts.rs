@@ -29,7 +29,6 @@ use super::words::Words;
 use crate::config::{Config, Manner};
 use crate::execute::apply::Effects;
 use crate::execute::executor::{self, Executor};
-use crate::execute::keep;
 use crate::execute::keep::board::Board;
 use crate::execute::settings::Settings;
 use crate::hypervisor::Hypervisor;
@@ -146,15 +145,20 @@ impl Parts {
         let upkeep = Upkeep { journal: journal.clone(), files, listen };
         let hypervisor = Arc::clone(&effects.hypervisor);
         let executor = (manner == Manner::Acts).then(|| {
-            let (journal, board) = (journal.clone(), board.clone());
+            let (journal, board, keeping) = (journal.clone(), board.clone(), keeping.clone());
             Executor::new(executor::Parts { journal, effects, settings, server, hold, board, keeping })
         });
         let heart = Heart::new(executor.clone(), journal.clone(), inventory, session);
         let mend = Arc::new(mender.with(executor.clone()));
-        let local = LocalService { journal, admitted, board, live: Arc::new(live), mend };
+        let local = LocalService { journal, admitted, board, keeping, live: Arc::new(live), mend };
         let listener = dewpoint_common::socket::bind(&config.socket)?;
         let kept_up = KeptUp { upkeep, adoption, elsewhere, sweep };
         Ok(Self { executor, hypervisor, heart, accepted, words, link, local, listener, kept_up, lock })
+    }
+
+    /// The journal.
+    pub(super) fn journal(&self) -> Journal {
+        self.local.journal.clone()
     }
 
     /// Goes on with what was half done. An agent that only observes leaves it as it is.
@@ -307,15 +311,9 @@ fn recorded(effects: Effects, notes: &Notes) -> Effects {
 fn settings(config: &Config) -> Settings {
     let execute = &config.execute;
     Settings {
-        keep: keep::Bounds {
-            limit: u32::from(execute.restart_limit),
-            backoff_first: execute.restart_backoff.0,
-            steady: execute.restart_steady.0,
-            starts: usize::from(execute.starts),
-            ..keep::Bounds::default()
-        },
-        guest_timeout: config.execute.guest_timeout.0,
-        builds: usize::from(config.execute.builds),
+        keep: open::keep_bounds(config),
+        guest_timeout: execute.guest_timeout.0,
+        builds: usize::from(execute.builds),
         ..Settings::with_bridge(config.network.bridge.clone())
     }
 }

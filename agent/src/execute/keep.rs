@@ -13,6 +13,7 @@ pub mod attention;
 pub mod board;
 pub mod decide;
 pub mod incident;
+pub mod next;
 pub(super) mod stock;
 #[cfg(test)]
 mod tests;

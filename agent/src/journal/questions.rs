@@ -5,7 +5,7 @@ use dewpoint_proto::ids::{EventId, ReportSeq, VmId};
 
 use super::job::Access;
 use super::rows::{EntryRow, EventFilter, EventRow, Page, Recovery, ReportRow, Tail, VmRow};
-use super::{Journal, JournalError, adopt, query};
+use super::{Journal, JournalError, adopt, query, whole};
 
 impl Journal {
     /// What a start has to go on with.
@@ -38,6 +38,15 @@ impl Journal {
     /// When the database cannot be read.
     pub async fn awaits_adoption(&self) -> Result<bool, JournalError> {
         self.ask(Access::Read, |tx| adopt::is_awaited(tx.db)).await
+    }
+
+    /// Writes the log into `agent.db` itself, so that the file alone is the whole journal. False: somebody reads it now, and
+    /// a part stays in the log.
+    ///
+    /// # Errors
+    /// When it cannot be written: the log keeps what it has.
+    pub async fn checkpoint(&self) -> Result<bool, JournalError> {
+        self.ask(Access::Read, |tx| whole::checkpoint(tx.db)).await
     }
 
     /// Where the journal ends.

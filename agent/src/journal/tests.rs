@@ -275,3 +275,4 @@ mod disk;
 mod kept;
 mod retention;
 mod unusable;
+mod whole;

@@ -10,10 +10,10 @@ use dewpoint_proto::event::Body;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::status::to_status;
 use dewpoint_proto::wire::local::{
-    AdoptOrphanRequest, AdoptOrphanResponse, Doing, DoingRequest, DoingResponse, PurgeRecycledRequest,
-    PurgeRecycledResponse, RemoveOrphanRequest, RemoveOrphanResponse, RepairRequest, RepairResponse,
-    StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, WatchRequest, WatchResponse,
-    local_server::Local,
+    AdoptOrphanRequest, AdoptOrphanResponse, Doing, DoingRequest, DoingResponse, Keeping,
+    PurgeRecycledRequest, PurgeRecycledResponse, RemoveOrphanRequest, RemoveOrphanResponse, RepairRequest,
+    RepairResponse, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, WatchRequest,
+    WatchResponse, local_server::Local,
 };
 use futures::Stream;
 use tokio::sync::mpsc::OwnedPermit;
@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 
 use crate::doctor::orphans::Orphaned;
 use crate::doctor::repair::{Key, Receipt};
+use crate::execute::keep::board::Board;
 use crate::journal::stage::Stage;
 use crate::journal::{Admission, Admitted, Change, Delivery, Journal, Journaled, Origin, Payload};
 use crate::report::progress::ProgressBoard;
@@ -60,6 +61,8 @@ pub struct LocalService {
     pub admitted: Admitted,
     /// Where running ones stand.
     pub board: ProgressBoard,
+    /// Where the keeper stands.
+    pub keeping: Board,
     /// How the daemon is.
     pub live: Arc<dyn Live>,
     /// What mends it.
@@ -96,7 +99,13 @@ impl Local for LocalService {
             until_ms: progress.until.map_or(0, |until| until.0),
             progress: Some(progress.into()),
         });
-        Ok(Response::new(DoingResponse { doing: doing.collect() }))
+        let doing = doing.collect();
+        let keeping = self.keeping.standings().into_iter().map(|(vm, standing)| Keeping {
+            vm_id: vm.to_string(),
+            standing: standing.keeping,
+            restart_at_ms: standing.restart_at.map_or(0, |at| at.0),
+        });
+        Ok(Response::new(DoingResponse { doing, keeping: keeping.collect(), tells_keeping: true }))
     }
 
     async fn purge_recycled(

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::outcome::Outcome;
+use dewpoint_proto::spec::Restart;
+use dewpoint_proto::vm_state::{Incident, IncidentKind};
 use uuid::Uuid;
 
 use super::*;
@@ -92,6 +94,22 @@ fn happened() -> Vec<Item> {
     ]
 }
 
+fn keeping() -> Keeping {
+    Keeping {
+        policy: Some(Restart::OnCrash),
+        restarts: 2,
+        limit: 10,
+        incident: Some(Incident {
+            kind: IncidentKind::QemuCrashed,
+            at: BEGIN.plus(Duration::from_secs(50)),
+            detail: "shutoff/crashed".into(),
+            run: None,
+        }),
+        standing: "to be started again, as QEMU died (3 of 10)".into(),
+        restart_at_ms: Some(BEGIN.plus(Duration::from_secs(70))),
+    }
+}
+
 /// Everything that a story may have in it.
 fn story() -> Story {
     Story {
@@ -114,6 +132,7 @@ fn story() -> Story {
                 busy: Some("an earlier power-off is still at work, 20 s past its deadline".into()),
             },
             daemon_down: None,
+            keeping: Some(keeping()),
             unfinished: vec![Unfinished {
                 event_id: event(3),
                 kind: "stop".into(),
@@ -150,6 +169,9 @@ fn without_daemon_notes_or_libvirt_it_says_so_and_what_to_do() {
     story.without_notes = Some(Cause::new(Reason::StorageError, "notes.db cannot be opened"));
     story.now.daemon_down = Some(down());
     story.now.observed = Observed::Unknown { why: "libvirt did not answer within 3 s".into() };
+    if let Some(keeping) = &mut story.now.keeping {
+        keeping.standing.clear();
+    }
     story.items.clear();
     insta::assert_snapshot!(text(&story));
 }
@@ -172,6 +194,9 @@ fn programs_get_the_same_story() {
     assert_eq!(json["items"][0]["what"], "agent-started");
     assert_eq!(json["items"][3]["result"], "failed");
     assert_eq!(json["items"][2]["end"]["end"], "failed");
+    assert_eq!(json["now"]["keeping"]["policy"], "on-crash");
+    assert_eq!(json["now"]["keeping"]["restarts"], 2);
+    assert_eq!(json["now"]["keeping"]["restart_at_ms"], BEGIN.0 + 70_000);
     assert_eq!(json["now"]["unfinished"][0]["waiting_for"], "the domain's control channel to be idle");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dewpoint_proto::cause::Cause;
 
-use super::{Item, Now, Observed, StepEnd, Story, Unfinished, What};
+use super::{Item, Keeping, Now, Observed, StepEnd, Story, Unfinished, What};
 use crate::local::print;
 use crate::notes::CallEnd;
 
@@ -139,6 +139,9 @@ fn now(text: &mut String, story: &Story) {
     row(text, "observed", &observed(&now.observed));
     if let Some(cause) = &now.daemon_down {
         row(text, "agent", &format!("down: {}", cause.text));
+    }
+    for (name, said) in now.keeping.iter().flat_map(Keeping::rows) {
+        row(text, name, &said);
     }
     for open in &now.unfinished {
         still_open(text, now, open);

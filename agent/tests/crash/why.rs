@@ -55,6 +55,7 @@ fn story(rig: &Rig, vm: VmId, daemon_down: Option<Cause>) -> Story {
             at_ms: Millis::now(),
             observed: Observed::Absent,
             daemon_down,
+            keeping: None,
             unfinished: why::unfinished(&events, doing),
         },
     }

@@ -35,7 +35,9 @@ fn of(row: &VmRow, domains: &Domains) -> Option<Cause> {
 #[must_use]
 pub fn gone(row: &VmRow) -> Cause {
     Cause::new(Reason::DomainGone, "its domain is gone: somebody undefined it; its disks are still there")
-        .advise("define it again from a copy of its XML, or destroy the VM; its disks are kept until then")
+        .advise(
+            "`dewpoint-agent doctor --repair` defines it again, if it runs nowhere else; or destroy the VM",
+        )
         .with("vm_id", row.vm)
 }
 

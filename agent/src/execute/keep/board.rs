@@ -80,6 +80,12 @@ impl Board {
         inner.words.remove(&vm);
     }
 
+    /// How the keeper stands with every VM that it says something of.
+    #[must_use]
+    pub fn standings(&self) -> Vec<(VmId, Standing)> {
+        self.inner().standings.iter().map(|(vm, standing)| (*vm, standing.clone())).collect()
+    }
+
     /// Whether something is said of a VM: it may be over.
     pub(in crate::execute) fn says_of(&self, vm: VmId) -> bool {
         self.inner().standings.contains_key(&vm)

@@ -9,6 +9,9 @@
 //! | the guest powered itself off, or somebody destroyed its domain | left | left | started |
 //! | somebody saved it or migrated it away: it may go on there | left | left | left |
 //! | its host went down | started | started | started |
+//!
+//! A movable VM whose host went down, or that is off and nobody knows why (its host may have booted, under a journal that is
+//! lost), is started once the coordinator has said that it is still there.
 
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use dewpoint_proto::spec::{Placement, Restart};
 use dewpoint_proto::vm_state::{Incident, IncidentKind, Power};
 
 use super::Bounds;
-use super::incident::{is_dead, is_down, running_on, was_meant, why_off, why_paused};
+use super::incident::{ended_by_hand, is_dead, is_down, running_on, was_meant, why_off, why_paused};
 use crate::hypervisor::{Control, Domain, Seen, Wanted};
 use crate::journal::VmRow;
 use crate::journal::admission::Presence;
@@ -198,7 +201,11 @@ fn paused(question: &Question<'_>, domain: &Domain) -> Keep {
 fn down(question: &Question<'_>, domain: &Domain) -> Keep {
     let kept = &question.row.kept;
     if let (true, Some(run), false) = (kept.starting, kept.run, domain.is_on()) {
-        return not_held(question, Keep::Start(StartAs::Again(run)));
+        return match ended_by_hand(&domain.detail, kept.noted.as_ref().map(|noted| noted.what)) {
+            // It was carried out, and that run is over.
+            Some(what) => noted(question, domain, what, Some(run)),
+            None => not_held(question, Keep::Start(StartAs::Again(run))),
+        };
     }
     let known = kept.noted.as_ref().filter(|noted| is_down(noted.what) && noted.run == question.row.run);
     match known {
@@ -213,7 +220,7 @@ fn judged(question: &Question<'_>, domain: &Domain, known: &Noted) -> Keep {
         return Keep::Leave(cause);
     }
     let (kept, bounds) = (&question.row.kept, question.bounds);
-    if known.what == IncidentKind::HostWentDown
+    if matches!(known.what, IncidentKind::HostWentDown | IncidentKind::WentOff)
         && let Some(unconfirmed) = unconfirmed(question)
     {
         return unconfirmed;
@@ -237,7 +244,7 @@ fn judged(question: &Question<'_>, domain: &Domain, known: &Noted) -> Keep {
 }
 
 /// Why its policy leaves it off; none: it does not.
-fn left(row: &VmRow, what: IncidentKind) -> Option<Cause> {
+pub(super) fn left(row: &VmRow, what: IncidentKind) -> Option<Cause> {
     use IncidentKind as Kind;
     let Some(spec) = &row.spec else {
         return Some(
@@ -273,7 +280,8 @@ fn left(row: &VmRow, what: IncidentKind) -> Option<Cause> {
     })
 }
 
-/// A movable VM is not started after a boot of its host before the coordinator says that it is still there.
+/// A movable VM is not started after a boot of its host, or what may have been one, before the coordinator says that it is
+/// still there.
 fn unconfirmed(question: &Question<'_>) -> Option<Keep> {
     let row = question.row;
     if row.spec.as_ref().is_none_or(|spec| spec.placement == Placement::Bound) {

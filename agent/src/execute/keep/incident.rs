@@ -30,6 +30,17 @@ pub fn why_off(detail: &str, heard: &[String]) -> IncidentKind {
     }
 }
 
+/// What somebody did to a VM whose start was asked for and not answered, so that the start was carried out and its run is
+/// over; none: nothing that is known. `before`: why it was to be started. The same again tells nothing, and pulling the
+/// plug of a guest that panicked is our own doing.
+#[must_use]
+pub fn ended_by_hand(detail: &str, before: Option<IncidentKind>) -> Option<IncidentKind> {
+    use IncidentKind as Kind;
+    let what = why_off(detail, &[]);
+    let by_hand = matches!(what, Kind::DestroyedByHand | Kind::SavedByHand | Kind::MigratedAway);
+    (by_hand && before != Some(what) && before != Some(Kind::GuestPanicked)).then_some(what)
+}
+
 /// Why a VM's guest does not run though QEMU does; none: that passes by itself (a migration, a save, a snapshot), or the
 /// guest sleeps.
 #[must_use]

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::Bounds;
 use super::decide::{Keep, Question, StartAs, Word, answered, begun, failed, keep, pause};
 use super::incident::why_off;
+use super::next::next_start;
 use crate::hypervisor::{BackupJob, Control, Domain, Mark, Seen, Wanted, domain_name};
 use crate::journal::VmRow;
 use crate::journal::admission::Presence;
@@ -345,6 +346,55 @@ fn a_start_that_was_cut_off_goes_on_with_its_run() {
     host.runs(run);
     assert_eq!(host.settles(), Keep::Rest);
     assert_eq!((host.row.kept.restarts, host.row.kept.starting), (1, false));
+}
+
+#[test]
+fn what_somebody_did_to_a_start_that_was_not_answered_counts() {
+    let cut_off = |restart, before: &str| {
+        let mut host = Host::with(restart);
+        host.goes_off(before, &[]);
+        host.settles();
+        let run = RunId::fresh();
+        host.row.kept = begun(&host.row.kept, run, host.now);
+        host.row.run = Some(run);
+        // Carried out while nobody was there to see it, and ended by a person.
+        host.goes_off("shutoff/destroyed", &[]);
+        (host, run)
+    };
+    let (mut host, _) = cut_off(Restart::OnCrash, "shutoff/crashed");
+    assert_eq!(left(host.settles()), Reason::VmNotRunning);
+    assert_eq!((host.incident(), host.row.kept.starting), (Some(IncidentKind::DestroyedByHand), false));
+    let (mut host, _) = cut_off(Restart::Always, "shutoff/crashed");
+    let Keep::Wait(wait) = host.settles() else { panic!("{host:?}") };
+    host.passes(wait.left.unwrap());
+    assert!(is_start(&host.settles()), "by a run of its own");
+    // Off for the same reason as before: perhaps it was never started.
+    let (mut host, run) = cut_off(Restart::Always, "shutoff/destroyed");
+    assert_eq!(host.settles(), Keep::Start(StartAs::Again(run)));
+}
+
+#[test]
+fn a_movable_vm_that_is_off_and_nobody_knows_why_is_asked_for() {
+    let mut host = Host::with(Restart::OnCrash);
+    host.row.spec.as_mut().unwrap().placement = Placement::Movable;
+    host.goes_off("shutoff/unknown", &[]);
+    let Keep::Wait(wait) = host.settles() else { panic!("{host:?}") };
+    assert!(wait.asks, "{wait:?}");
+    host.word = Word::Confirmed(host.row.generation);
+    host.passes(host.bounds.backoff_first);
+    assert!(is_start(&host.settles()));
+}
+
+#[test]
+fn who_only_reads_the_journal_knows_when_it_is_started_next() {
+    let mut host = Host::with(Restart::OnCrash);
+    assert_eq!(next_start(&host.row, &host.bounds), None, "it runs");
+    host.goes_off("shutoff/crashed", &["stopped/failed"]);
+    let Keep::Wait(wait) = host.settles() else { panic!("{host:?}") };
+    let at = host.now.wall.plus(wait.left.unwrap());
+    assert_eq!(next_start(&host.row, &host.bounds), Some(at));
+    host.bounds.limit = 0;
+    assert_eq!(next_start(&host.row, &host.bounds), None, "no more");
 }
 
 #[test]

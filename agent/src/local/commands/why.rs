@@ -7,7 +7,7 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::status::from_status;
 use dewpoint_proto::time::Millis;
-use dewpoint_proto::wire::local::DoingRequest;
+use dewpoint_proto::wire::local::{DoingRequest, DoingResponse};
 
 use crate::agent;
 use crate::config::Config;
@@ -17,7 +17,7 @@ use crate::local::cli::WhyArgs;
 use crate::local::print::{self, Form};
 use crate::local::socket;
 use crate::notes::{Lost, NotesReader};
-use crate::why::{self, Doing, Kept, Noted, Now, Observed, Story};
+use crate::why::{self, Doing, Keeping, Kept, Noted, Now, Observed, Says, Story};
 
 /// libvirt and the daemon are not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -29,8 +29,8 @@ const PAGE: u32 = 1000;
 pub(super) async fn tell(config: &Config, args: &WhyArgs, form: Form) -> Result<(), Cause> {
     let reader = super::reader(config)?;
     let vm = named(&reader, &args.vm)?;
-    let (observed, doing) = tokio::join!(observed(config, vm), doing(config));
-    let story = story(config, &reader, vm, Asked { args, observed, doing })?;
+    let (observed, daemon) = tokio::join!(observed(config, vm), daemon(config, vm));
+    let story = story(config, &reader, vm, Asked { args, observed, daemon })?;
     match form {
         Form::Json => print::json(&story),
         Form::Text => {
@@ -44,19 +44,28 @@ pub(super) async fn tell(config: &Config, args: &WhyArgs, form: Form) -> Result<
 struct Asked<'a> {
     args: &'a WhyArgs,
     observed: Observed,
-    doing: Result<HashMap<EventId, Doing>, Cause>,
+    daemon: Result<Told, Cause>,
+}
+
+/// What the daemon is at.
+#[derive(Default)]
+struct Told {
+    doing: HashMap<EventId, Doing>,
+    /// None: an older daemon does not tell.
+    says: Option<Says>,
 }
 
 fn story(config: &Config, reader: &Reader, vm: VmId, asked: Asked<'_>) -> Result<Story, Cause> {
     let now = Millis::now();
     let (events, since, earlier_events) = events(reader, vm, asked.args, now)?;
     let noted = noted(config, vm, since);
-    let (daemon_down, doing) = match asked.doing {
-        Ok(doing) => (None, doing),
-        Err(cause) => (Some(cause), HashMap::new()),
+    let (daemon_down, told) = match asked.daemon {
+        Ok(told) => (None, told),
+        Err(cause) => (Some(cause), Told::default()),
     };
-    let unfinished = why::unfinished(&events, |event| doing.get(&event).cloned());
+    let unfinished = why::unfinished(&events, |event| told.doing.get(&event).cloned());
     let row = reader.vm(vm).map_err(Cause::from)?;
+    let keeping = row.as_ref().and_then(|row| Keeping::of(row, &agent::keep_bounds(config), told.says));
     let (noted, lost, without_notes) = match noted {
         Ok((noted, lost)) => (noted, lost, None),
         Err(cause) => (Noted::default(), None, Some(cause)),
@@ -68,7 +77,7 @@ fn story(config: &Config, reader: &Reader, vm: VmId, asked: Asked<'_>) -> Result
         items: why::items(&events, noted),
         without_notes,
         lost,
-        now: Now { at_ms: now, observed: asked.observed, daemon_down, unfinished },
+        now: Now { at_ms: now, observed: asked.observed, daemon_down, keeping, unfinished },
     })
 }
 
@@ -158,15 +167,19 @@ async fn observed(config: &Config, vm: VmId) -> Observed {
 }
 
 /// What the daemon is at; the error says why it does not tell.
-async fn doing(config: &Config) -> Result<HashMap<EventId, Doing>, Cause> {
+async fn daemon(config: &Config, vm: VmId) -> Result<Told, Cause> {
     let mut client = socket::connect(&config.socket).await?;
     let answer = match tokio::time::timeout(PATIENCE, client.doing(DoingRequest {})).await {
         Ok(Ok(answer)) => answer.into_inner(),
         // An older daemon: it is up, and does not know the question.
-        Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => return Ok(HashMap::new()),
+        Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => return Ok(Told::default()),
         Ok(Err(status)) => return Err(from_status(&status)),
         Err(_) => return Err(Cause::new(Reason::Unreachable, "the daemon does not answer")),
     };
+    Ok(told(answer, vm))
+}
+
+fn told(answer: DoingResponse, vm: VmId) -> Told {
     let each = answer.doing.into_iter().filter_map(|doing| {
         let progress = doing.progress?;
         let told = Doing {
@@ -176,5 +189,11 @@ async fn doing(config: &Config) -> Result<HashMap<EventId, Doing>, Cause> {
         };
         Some((progress.event_id.parse().ok()?, told))
     });
-    Ok(each.collect())
+    let doing = each.collect();
+    let of_it = answer.keeping.into_iter().find(|keeping| keeping.vm_id == vm.to_string());
+    let said = of_it.map(|keeping| Says {
+        standing: keeping.standing,
+        restart_at: Millis::from_wire(keeping.restart_at_ms),
+    });
+    Told { doing, says: said.or_else(|| answer.tells_keeping.then(Says::default)) }
 }
