@@ -103,6 +103,8 @@ pub struct Finding {
 /// What can be done without deciding anything for a person. Nothing here destroys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
+    /// Define the VM's domain again, off, from what the journal has of it.
+    Define(VmId),
     /// Write into the domain's mark what the journal has as wanted.
     MarkWanted(VmId),
     /// Switch libvirt's autostart off.
@@ -130,6 +132,9 @@ pub enum Repair {
 impl fmt::Display for Repair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Define(_) => {
+                f.write_str("define its domain again from the journal; its restart policy may start it")
+            }
             Self::MarkWanted(_) => f.write_str("write what the journal has as wanted into the domain's mark"),
             Self::AutostartOff(_) => f.write_str("switch libvirt's autostart of the domain off"),
             Self::LinkBase(_, image) => write!(f, "link the image {image} into the folder again"),

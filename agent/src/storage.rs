@@ -5,7 +5,7 @@
 //! ```text
 //! images/<sha256>                    verified, read-only, never changed after
 //! images/<sha256>.part               half fetched; kept for a day after the last byte
-//! vms/<vm>/vm.json                   our mark on the folder: the VM's id and the host's
+//! vms/<vm>/vm.json                   our mark on the folder: the VM's id and the host's; and what the VM is made of
 //! vms/<vm>/<sha256>.base             hard link to the image that an overlay rests on
 //! vms/<vm>/<event>.qcow2             the disk that <event> made
 //! vms/<vm>/<event>.seed              the NoCloud seed that <event> made
@@ -39,6 +39,7 @@ mod folder;
 mod inspect;
 mod layout;
 mod locks;
+mod made_of;
 mod overlay;
 mod part;
 mod qemu_img;
@@ -66,9 +67,9 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, VmSpec};
 
 pub use self::files::{Files, Settings};
+pub use self::made_of::{Described, Told};
 pub use self::quarantine::Quarantined;
 pub use self::recycle::{Recycled, Restored};
-pub use self::seed::SeedContent;
 pub use self::snapshot::describe_image;
 pub use crate::hypervisor::{BackingFile, DiskFormat, Seen};
 
@@ -165,6 +166,12 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// `DISK_FULL`, `STORAGE_ERROR`.
     async fn make_seed(&self, vm: VmId, event: EventId, spec: &VmSpec) -> Result<(), Cause>;
+
+    /// What a VM is made of, as far as its folder tells: for a host whose journal does not know.
+    ///
+    /// # Errors
+    /// `STORAGE_ERROR`, also when the folder, its seed or its disk is not ours.
+    async fn describe(&self, vm: VmId, disk: EventId, seed: EventId) -> Result<Described, Cause>;
 
     /// The paths of a disk that is there.
     ///
@@ -273,6 +280,8 @@ pub struct NewDisk {
     pub mode: DiskMode,
     /// Its virtual size.
     pub size_bytes: u64,
+    /// For the mark on the VM's folder, when that is made; none: not known.
+    pub made_of: Option<Arc<VmSpec>>,
 }
 
 /// How a disk is taken away, and what is to be known of it afterwards.

@@ -1,20 +1,22 @@
 //! A new journal on a host that has VMs: those that bear our marks are taken over, and nothing is done to them.
 //!
 //! Both marks count: the domain's, which names disk, run and what was wanted, and the folder's, which names this host.
-//! A VM with one of them alone is left to `orphans`. What the VM is made of is not in its marks: it is known only where
-//! the old journal could still be read, so events that need it are refused by name until the host is reconciled.
+//! A VM with one of them alone is left to `orphans`. What the VM is made of is beside the folder's mark, and was in the old
+//! journal where that can still be read. Where neither tells all of it, nothing is guessed: placement and restart policy
+//! decide whether a VM is started, so events that need the spec are refused by name until the host is reconciled.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dewpoint_proto::cause::Cause;
+use dewpoint_proto::spec::VmSpec;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::hypervisor::{Domain, Hypervisor, Mark, Seen};
 use crate::journal::admission::Presence;
 use crate::journal::kept::Kept;
 use crate::journal::{Journal, VmRow};
-use crate::storage::Storage;
+use crate::storage::{Described, Storage, Told};
 
 /// Between two tries while libvirt or the disk does not answer.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -61,7 +63,9 @@ impl Adoption {
     async fn row(&self, domain: &Domain) -> Result<Option<VmRow>, Cause> {
         let Seen::There(mark) = &domain.mark else { return Ok(None) };
         match self.storage.observe(mark.vm).await {
-            Seen::There(files) if files.disks.contains_key(&mark.disk) => Ok(Some(row(domain, mark))),
+            Seen::There(files) if files.disks.contains_key(&mark.disk) => {
+                Ok(Some(VmRow { spec: self.spec(mark).await, ..row(domain, mark) }))
+            }
             Seen::There(_) | Seen::Absent => {
                 tracing::warn!(vm_id = %mark.vm, "a domain bears our mark and its disk is not in the data folder");
                 Ok(None)
@@ -69,6 +73,21 @@ impl Adoption {
             Seen::Unknown(why) => {
                 tracing::warn!(vm_id = %mark.vm, why, "a domain bears our mark and its folder cannot be taken for ours");
                 Ok(None)
+            }
+        }
+    }
+
+    /// All that the VM is made of; none: that is not told.
+    async fn spec(&self, mark: &Mark) -> Option<VmSpec> {
+        match self.storage.describe(mark.vm, mark.disk, mark.seed).await {
+            Ok(Described { spec, told: Told::Whole }) => Some(spec),
+            Ok(Described { told: Told::InPart, .. }) => {
+                tracing::warn!(vm_id = %mark.vm, "what the VM is made of is told in part only: an older agent made it");
+                None
+            }
+            Err(cause) => {
+                tracing::warn!(vm_id = %mark.vm, reason = %cause.reason, "what the VM is made of is not told: {cause}");
+                None
             }
         }
     }

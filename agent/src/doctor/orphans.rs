@@ -13,11 +13,11 @@ use dewpoint_proto::time::Millis;
 use super::look::Eyes;
 use super::repair::{Hands, Receipt};
 use super::world::{Scope, World, bears_mark};
-use crate::hypervisor::{Call, Details, Inspected, Mark, Seen};
+use crate::hypervisor::{Call, Inspected, Mark, Seen};
 use crate::journal::Journal;
 use crate::journal::orphan::Adopted;
 use crate::storage::survey::What;
-use crate::storage::{Retirement, Storage};
+use crate::storage::{Described, Retirement, Storage, Told};
 
 /// A VM that the journal does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ fn orphan(world: &World, vm: VmId, seen: Option<&Inspected>) -> Orphan {
 }
 
 /// Takes an orphan into the journal, as its mark says: generation, run, disk, what is wanted. What it is made of is read
-/// from its domain and its seed.
+/// from its folder, and from its domain where that does not tell.
 ///
 /// # Errors
 /// `VM_EXISTS` when the journal has it; `VM_NOT_FOUND` when it is no orphan; and why it cannot be read.
@@ -145,31 +145,20 @@ pub async fn adopt(vm: VmId, eyes: &Eyes, hands: &Hands, journal: &Journal) -> R
     receipt(hands, "orphans-adopt", vm, orphan.power, done).await
 }
 
-/// Name, keys, user-data and addresses from the seed; size, memory and bridges from the domain; the disk's own size.
+/// As its folder has it from the event that made the VM. Where that is not told: name, keys, user-data and addresses from the
+/// seed; size, memory and bridges from the domain; the disk's own size.
 async fn spec(world: &World, mark: &Mark, hands: &Hands) -> Result<VmSpec, Cause> {
+    let Described { mut spec, told } = hands.files.describe(mark.vm, mark.disk, mark.seed).await?;
+    if told == Told::Whole {
+        return Ok(spec);
+    }
     let seen = world.libvirt.as_ref().map_err(Clone::clone)?.get(&mark.vm);
     let Some(Seen::There(details)) = seen.map(|seen| &seen.details) else {
         return Err(Cause::new(Reason::HypervisorError, "libvirt does not tell of the domain now")
             .advise("wait until nothing is at work on it, then try again"));
     };
-    let content = hands.files.read_seed(mark.vm, mark.seed).await?;
-    let (disk_bytes, disk_mode) = hands.files.disk_shape(mark.vm, mark.disk).await?;
-    let mut spec = content.spec(disk_bytes);
-    spec.disk_mode = disk_mode;
-    sized(&mut spec, details);
+    details.size(&mut spec);
     spec.checked()
-}
-
-fn sized(spec: &mut VmSpec, details: &Details) {
-    if details.vcpus > 0 {
-        spec.vcpus = details.vcpus;
-    }
-    if details.memory_bytes > 0 {
-        spec.memory_bytes = details.memory_bytes;
-    }
-    for (nic, seen) in spec.nics.iter_mut().zip(&details.nics) {
-        nic.bridge = seen.bridge.as_ref().and_then(|bridge| bridge.parse().ok());
-    }
 }
 
 /// Removes an orphan: off, undefined, its rules cleared, its disks in recycle with receipts, its folder gone.

@@ -16,12 +16,14 @@ use serde::Serialize;
 use super::look::Eyes;
 use super::world::{Scope, World};
 use super::{Finding, Repair, compare};
+use crate::execute::apply::domain_of;
 use crate::hypervisor::{Call, Hypervisor, Mark};
 use crate::network::{Shield, rules_of};
 use crate::storage::{Files, Storage};
 
 /// What is looked for again among all domains, whichever VM it is about: others may use the same files or taps.
-const OF_ALL: [&str; 4] = ["disk-unused", "folder-orphan", "leftover-files", "shield-stale"];
+const OF_ALL: [&str; 5] =
+    ["disk-unused", "domain-missing", "folder-orphan", "leftover-files", "shield-stale"];
 
 /// What repairs are made with.
 #[derive(Clone)]
@@ -99,6 +101,11 @@ pub async fn mend(key: &Key, eyes: &Eyes, hands: &Hands) -> Result<Option<Receip
 async fn apply(repair: &Repair, finding: &Finding, world: &World, hands: &Hands) -> Result<String, Cause> {
     let Hands { hypervisor, files, shield, links } = hands;
     match repair {
+        Repair::Define(vm) => {
+            let domain =
+                domain_of(files, spec(world, *vm)?, mark(world, *vm)?, &world.configured.bridge).await?;
+            hypervisor.apply(Call::Define(Box::new(domain))).await?;
+        }
         Repair::MarkWanted(vm) => {
             hypervisor.apply(Call::Mark(wanted_mark(world, *vm)?)).await?;
         }
@@ -122,6 +129,15 @@ async fn apply(repair: &Repair, finding: &Finding, world: &World, hands: &Hands)
         Repair::RemoveTap(tap) => command::remove_tap(links, tap).await?,
     }
     Ok(repair.to_string())
+}
+
+/// What a domain bears that is defined again. Which event touched it last is lost with it: the one that made its disk has
+/// ended, as every event of a VM that is mended has.
+fn mark(world: &World, vm: VmId) -> Result<Mark, Cause> {
+    let row = world.row(vm).ok_or_else(|| bug("the journal does not have the VM"))?;
+    let (disk, seed) = row.disk.zip(row.seed).ok_or_else(|| bug("the VM's disk or seed is not known"))?;
+    let (generation, run, wanted) = (row.generation, row.run, row.wanted);
+    Ok(Mark { vm, generation, event: disk, run, wanted, disk, seed })
 }
 
 fn wanted_mark(world: &World, vm: VmId) -> Result<Mark, Cause> {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{DiskDisposal, Kind};
 use dewpoint_proto::ids::EventId;
-use dewpoint_proto::spec::ImageRef;
+use dewpoint_proto::names::InterfaceName;
+use dewpoint_proto::spec::{ImageRef, VmSpec};
 
 use super::history::Aim;
 use super::plan::question::Vm;
@@ -154,6 +155,7 @@ fn new_disk(question: &Question<'_>) -> Result<NewDisk, Cause> {
         image: source(question)?.digest,
         mode: spec.disk_mode,
         size_bytes: spec.disk_bytes,
+        made_of: Some(Arc::new(spec.clone())),
     })
 }
 
@@ -165,12 +167,25 @@ fn mark_to_write(question: &Question<'_>) -> Result<Mark, Cause> {
 }
 
 async fn domain_spec(effects: &Effects, question: &Question<'_>, mark: Mark) -> Result<DomainSpec, Cause> {
-    let spec = settled(question.spec())?;
+    let bridge = &question.settings.default_bridge;
+    domain_of(effects.storage.as_ref(), settled(question.spec())?, mark, bridge).await
+}
+
+/// The domain of a VM of that spec, as its mark says; interfaces that name no bridge go into the default one.
+///
+/// # Errors
+/// `STORAGE_ERROR` when its disk, or what that rests on, is not there.
+pub async fn domain_of(
+    storage: &dyn Storage,
+    spec: &VmSpec,
+    mark: Mark,
+    default_bridge: &InterfaceName,
+) -> Result<DomainSpec, Cause> {
     let vm = mark.vm;
-    let paths = effects.storage.disk_paths(vm, mark.disk).await?;
+    let paths = storage.disk_paths(vm, mark.disk).await?;
     let nic = |(index, nic): (usize, &dewpoint_proto::spec::Nic)| DomainNic {
         tap: tap_name(vm, index),
-        bridge: nic.bridge.clone().unwrap_or_else(|| question.settings.default_bridge.clone()),
+        bridge: nic.bridge.clone().unwrap_or_else(|| default_bridge.clone()),
         mac: nic.mac,
     };
     Ok(DomainSpec {
@@ -179,9 +194,9 @@ async fn domain_spec(effects: &Effects, question: &Question<'_>, mark: Mark) -> 
         memory_bytes: spec.memory_bytes,
         disk: paths.disk,
         backing: paths.backing,
-        seed: effects.storage.seed_path(vm, mark.seed),
+        seed: storage.seed_path(vm, mark.seed),
         nics: spec.nics.iter().enumerate().map(nic).collect(),
-        console_log: effects.storage.console_path(vm),
+        console_log: storage.console_path(vm),
         mark,
     })
 }

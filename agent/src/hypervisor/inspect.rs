@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use dewpoint_proto::spec::VmSpec;
+
 use super::{Domain, Seen};
 
 /// A domain, looked at closely.
@@ -43,4 +45,19 @@ pub struct InspectedNic {
     pub bridge: Option<String>,
     /// The guest's hardware address.
     pub mac: Option<String>,
+}
+
+impl Details {
+    /// Gives a spec the sizes and bridges that the domain has, as far as they are told.
+    pub fn size(&self, spec: &mut VmSpec) {
+        if self.vcpus > 0 {
+            spec.vcpus = self.vcpus;
+        }
+        if self.memory_bytes > 0 {
+            spec.memory_bytes = self.memory_bytes;
+        }
+        for (nic, seen) in spec.nics.iter_mut().zip(&self.nics) {
+            nic.bridge = seen.bridge.as_ref().and_then(|bridge| bridge.parse().ok());
+        }
+    }
 }

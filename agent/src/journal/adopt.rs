@@ -1,5 +1,8 @@
 //! VMs that a new journal takes over from the marks on the host.
 
+use dewpoint_proto::spec::Placement;
+use dewpoint_proto::wire::event as wire;
+use prost::Message;
 use rusqlite::{Connection, params};
 
 use super::columns::int;
@@ -27,12 +30,17 @@ pub(super) fn adopt(tx: &mut Tx<'_>, rows: &[VmRow]) -> Result<usize, JournalErr
         return Ok(0);
     }
     for row in rows {
+        let placement = row.spec.as_ref().map(|spec| match spec.placement {
+            Placement::Bound => "bound",
+            Placement::Movable => "movable",
+        });
         tx.db
             .prepare_cached(
-                "INSERT INTO vms (vm_id, name, generation, presence, wanted, disk, seed, run)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                "INSERT INTO vms (vm_id, name, generation, presence, wanted, disk, seed, run, placement, spec)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  ON CONFLICT (vm_id) DO UPDATE SET name = coalesce(name, ?2), generation = max(generation, ?3),
-                     presence = ?4, wanted = ?5, disk = ?6, seed = ?7, run = ?8",
+                     presence = ?4, wanted = ?5, disk = ?6, seed = ?7, run = ?8,
+                     placement = iif(spec IS NULL, ?9, placement), spec = coalesce(spec, ?10)",
             )?
             .execute(params![
                 row.vm.to_string(),
@@ -43,6 +51,8 @@ pub(super) fn adopt(tx: &mut Tx<'_>, rows: &[VmRow]) -> Result<usize, JournalErr
                 row.disk.map(|disk| disk.to_string()),
                 row.seed.map(|seed| seed.to_string()),
                 row.run.map(|run| run.to_string()),
+                placement,
+                row.spec.clone().map(|spec| wire::VmSpec::from(spec).encode_to_vec()),
             ])?;
     }
     schema::put(tx.db, DONE, "yes")?;

@@ -14,6 +14,7 @@ use super::durable::{DISK_MODE, IMAGE_MODE, is_file, open};
 use super::failure::OrFailed;
 use super::files::{Files, Inner};
 use super::layout::{Made, PART, base_name, part_of};
+use super::made_of::MadeOf;
 use super::overlay;
 use super::space::Place;
 use super::{BackingFile, DiskFormat, DiskPaths, JobProgress, NewDisk};
@@ -133,20 +134,6 @@ impl Files {
         .await
     }
 
-    /// The virtual size of a disk, and whether it rests on an image.
-    ///
-    /// # Errors
-    /// `STORAGE_ERROR`, also when it is not there or not ours.
-    pub async fn disk_shape(&self, vm: VmId, event: EventId) -> Result<(u64, DiskMode), Cause> {
-        self.short(move |inner| {
-            inner.must_be_ours(vm)?;
-            let path = inner.layout.disk(vm, event);
-            let mode = if inner.backing(&path)?.is_some() { DiskMode::Overlay } else { DiskMode::FullCopy };
-            Ok((inner.virtual_size(&path)?, mode))
-        })
-        .await
-    }
-
     /// Gives a VM's folder the backing image again that one of its disks rests on, from the cache. Repeatable.
     ///
     /// # Errors
@@ -202,7 +189,7 @@ impl Files {
 impl Inner {
     /// What the disk begins as; none: the disk is there already.
     fn prepare(&self, disk: &NewDisk) -> Result<Option<Shape>, Cause> {
-        self.ensure_folder(disk.vm)?;
+        self.ensure_folder(disk.vm, || Some(MadeOf::of(disk.event, disk.made_of.as_deref()?)))?;
         let path = self.layout.disk(disk.vm, disk.event);
         if is_file(&path).or_failed("look for the disk", &path)? {
             return Ok(None);

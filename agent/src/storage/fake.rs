@@ -13,7 +13,8 @@ use dewpoint_proto::spec::{ImageDigest, ImageRef, VmSpec};
 use sha2::{Digest, Sha256};
 
 use super::{
-    DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, SnapshotFile, Space, Storage, VmFiles,
+    Described, DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, SnapshotFile, Space, Storage,
+    Told, VmFiles,
 };
 use crate::hypervisor::fake::script::Fault;
 use crate::hypervisor::fake::world::{Content, Folder, State, World};
@@ -126,12 +127,21 @@ impl Storage for FakeStorage {
         .await
     }
 
-    async fn make_seed(&self, vm: VmId, event: EventId, _: &VmSpec) -> Result<(), Cause> {
+    async fn make_seed(&self, vm: VmId, event: EventId, spec: &VmSpec) -> Result<(), Cause> {
         self.call("make-seed", |state| {
-            state.folders.entry(vm).or_default().seeds.insert(event);
+            let folder = state.folders.entry(vm).or_default();
+            folder.seeds.insert(event);
+            folder.made_of.get_or_insert_with(|| (event, spec.clone()));
             Ok(())
         })
         .await
+    }
+
+    async fn describe(&self, vm: VmId, _: EventId, seed: EventId) -> Result<Described, Cause> {
+        let made_of = self.0.change(|state| state.folders.get(&vm).and_then(|folder| folder.made_of.clone()));
+        let spec = made_of.filter(|(event, _)| *event == seed).map(|(_, spec)| spec);
+        let spec = spec.ok_or_else(|| failed("the seed cannot be read"))?;
+        Ok(Described { spec, told: Told::Whole })
     }
 
     async fn disk_paths(&self, vm: VmId, event: EventId) -> Result<DiskPaths, Cause> {

@@ -9,7 +9,9 @@ use dewpoint_proto::cause::Cause;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{ImageDigest, ImageRef, VmSpec};
 
-use super::{DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, Space, Storage, VmFiles};
+use super::{
+    Described, DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, Space, Storage, VmFiles,
+};
 
 /// The operations of [`Storage`] that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +23,7 @@ pub enum Op {
     FetchImage,
     MakeDisk,
     MakeSeed,
+    Describe,
     DiskPaths,
     RetireDisk,
     PurgeRecycled,
@@ -140,6 +143,10 @@ impl<S: Storage> Storage for Faulty<S> {
 
     async fn make_seed(&self, vm: VmId, event: EventId, spec: &VmSpec) -> Result<(), Cause> {
         self.through(Op::MakeSeed, self.inner.make_seed(vm, event, spec)).await
+    }
+
+    async fn describe(&self, vm: VmId, disk: EventId, seed: EventId) -> Result<Described, Cause> {
+        self.through(Op::Describe, self.inner.describe(vm, disk, seed)).await
     }
 
     async fn disk_paths(&self, vm: VmId, event: EventId) -> Result<DiskPaths, Cause> {

@@ -25,7 +25,9 @@ use super::layout::Layout;
 use super::locks::Locks;
 use super::overlay::Templates;
 use super::qemu_img::QemuImg;
-use super::{DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, Space, Storage, VmFiles};
+use super::{
+    Described, DiskPaths, ImageServer, JobProgress, NewDisk, Retirement, Seen, Space, Storage, VmFiles,
+};
 use crate::clock::Clock;
 
 /// What a short operation may take before the disk is called unresponsive.
@@ -248,6 +250,10 @@ impl Storage for Files {
 
     async fn make_seed(&self, vm: VmId, event: EventId, spec: &VmSpec) -> Result<(), Cause> {
         self.seed(vm, event, spec).await
+    }
+
+    async fn describe(&self, vm: VmId, disk: EventId, seed: EventId) -> Result<Described, Cause> {
+        self.described_of(vm, disk, seed).await
     }
 
     async fn disk_paths(&self, vm: VmId, event: EventId) -> Result<DiskPaths, Cause> {

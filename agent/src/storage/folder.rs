@@ -18,12 +18,16 @@ use super::durable::{READ_MODE, VM_FOLDER_MODE, is_file, is_folder, open};
 use super::failure::{OrFailed, not_ours};
 use super::files::{Files, Inner};
 use super::layout::{Entry, MARK, Made, base_of, vm_of};
+use super::made_of::{self, MadeOf};
 use super::{Seen, SnapshotFile, VmFiles};
 
 /// Names in one folder that we look at; more are not of our making.
 const MOST_ENTRIES: usize = 10_000;
 
-/// `vm.json`.
+/// No mark is longer, in bytes.
+pub(super) const MOST_MARK: usize = 64 * 1024;
+
+/// `vm.json`, as far as it says whose the folder is.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct FolderMark {
     vm: VmId,
@@ -140,15 +144,19 @@ impl Inner {
         Err(not_ours(&folder, "has files in it and no mark of Dewpoint"))
     }
 
-    /// Makes a VM's folder, or finds it ours.
-    pub(super) fn ensure_folder(&self, vm: VmId) -> Result<(), Cause> {
+    /// Makes a VM's folder, or finds it ours. What the VM is made of goes into the mark of one that is made.
+    pub(super) fn ensure_folder(
+        &self,
+        vm: VmId,
+        made_of: impl FnOnce() -> Option<MadeOf>,
+    ) -> Result<(), Cause> {
         let folder = self.layout.folder(vm);
         let made = match self.owner(vm)? {
             Owner::Us => return Ok(()),
             Owner::Nobody => Ok(()),
             Owner::NoFolder => self.durable.make_dir(&folder, VM_FOLDER_MODE),
         };
-        let mark = serde_json::to_vec(&self.mark(vm)).map_err(io::Error::from);
+        let mark = made_of::mark_bytes(&self.mark(vm), made_of().as_ref()).map_err(io::Error::from);
         made.and_then(|()| self.durable.write_new(&folder.join(MARK), &mark?, READ_MODE))
             .or_failed("make the VM's folder", &folder)
     }
@@ -330,7 +338,7 @@ pub(super) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
 
 /// A small file of ours.
 pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    read_at_most(path, 64 * 1024)
+    read_at_most(path, MOST_MARK as u64)
 }
 
 /// The first bytes of a file, at most so many.

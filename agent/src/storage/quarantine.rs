@@ -205,14 +205,18 @@ impl Inner {
         Ok(done)
     }
 
-    /// What a VM was made of, as far as a seed in the folder tells: enough to build it again from its disk.
+    /// What a VM was made of, as far as the folder tells: enough to build it again from its disk.
     fn spec_in(&self, folder: &Path, vm: VmId) -> Option<VmSpec> {
         let entries = self.entries(folder).ok()?;
-        let seed = entries.iter().rev().find(|(_, entry)| matches!(entry, Entry::Whole(Made::Seed, _)))?;
-        let disk = entries.iter().find(|(_, entry)| matches!(entry, Entry::Whole(Made::Disk, _)))?;
-        let size = self.virtual_size(&folder.join(&disk.0)).ok()?;
-        let content = super::seed::read_from(&folder.join(&seed.0)).ok()?;
-        (content.instance_id == vm.to_string()).then(|| content.spec(size))
+        let made = |wanted: Made| {
+            let of = |(_, entry): &(String, Entry)| match entry {
+                Entry::Whole(made, event) if *made == wanted => Some(*event),
+                _ => None,
+            };
+            entries.iter().rev().find_map(of)
+        };
+        let described = self.described(folder, vm, (made(Made::Disk)?, made(Made::Seed)?));
+        described.map(|described| described.spec).ok()
     }
 
     fn aside(&self, vm: VmId) -> PathBuf {

@@ -14,11 +14,12 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{Nic, VmSpec};
 use serde_json::{Map, Value, json};
 
-pub use self::read::SeedContent;
+pub(super) use self::read::SeedContent;
 use super::durable::{READ_MODE, is_file};
 use super::failure::OrFailed;
 use super::files::Files;
 use super::folder::read_at_most;
+use super::made_of::MadeOf;
 use super::space::Place;
 
 /// Far above what the limits on events let into a seed.
@@ -31,10 +32,11 @@ impl Files {
     pub(super) async fn seed(&self, vm: VmId, event: EventId, spec: &VmSpec) -> Result<(), Cause> {
         let bytes = build(vm, spec);
         self.make_room(Place::Disks, bytes.len() as u64, "the seed").await?;
+        let made_of = MadeOf::of(event, spec);
         let turn = self.lock(vm).await;
         self.short(move |inner| {
             let _turn = turn;
-            inner.ensure_folder(vm)?;
+            inner.ensure_folder(vm, || Some(made_of))?;
             let path = inner.layout.seed(vm, event);
             if is_file(&path).or_failed("look for the seed", &path)? {
                 return Ok(());
@@ -45,16 +47,7 @@ impl Files {
     }
 }
 
-impl Files {
-    /// What the seed of an event tells of its VM.
-    ///
-    /// # Errors
-    /// `STORAGE_ERROR`, also when it is not there or not as we write it.
-    pub async fn read_seed(&self, vm: VmId, event: EventId) -> Result<SeedContent, Cause> {
-        self.short(move |inner| read_from(&inner.layout.seed(vm, event))).await
-    }
-}
-
+/// What a seed tells of its VM.
 pub(super) fn read_from(path: &std::path::Path) -> Result<SeedContent, Cause> {
     read::content(&read_at_most(path, MOST).or_failed("read the seed", path)?)
 }

@@ -8,6 +8,7 @@ mod fetch;
 mod full_disk;
 mod hostile;
 mod http;
+mod made_of;
 mod power_loss;
 mod recycle;
 mod snapshot;

@@ -101,7 +101,8 @@ impl Host {
 /// Its files and its row; the domain is what is left to be put somewhere.
 async fn vm(files: &Files, journal: &Journal, image: ImageDigest) -> DomainSpec {
     let (vm, event) = (VmId::fresh(), EventId::fresh());
-    let new = NewDisk { vm, event, image, mode: DiskMode::Overlay, size_bytes: 8 * MIB };
+    let (mode, size_bytes) = (DiskMode::Overlay, 8 * MIB);
+    let new = NewDisk { vm, event, image, mode, size_bytes, made_of: Some(spec().into()) };
     files.make_disk(&new, &JobProgress::default()).await.unwrap_or_else(|cause| panic!("{cause:?}"));
     files.make_seed(vm, event, &spec()).await.unwrap_or_else(|cause| panic!("{cause:?}"));
     let paths = files.disk_paths(vm, event).await.unwrap_or_else(|cause| panic!("{cause:?}"));

@@ -2,8 +2,10 @@
 
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::host::started;
+use dewpoint_tests::process::signal;
 use dewpoint_tests::request;
 use dewpoint_tests::wait::{BOOT, until};
+use nix::sys::signal::Signal;
 
 #[tokio::test]
 async fn an_agent_whose_journal_is_damaged_stops_says_so_and_a_person_goes_on() {
@@ -43,6 +45,14 @@ async fn an_agent_whose_journal_is_damaged_stops_says_so_and_a_person_goes_on() 
     })
     .await;
     assert_eq!(run(&fleet), before, "nothing was done to it");
+
+    // The old journal could not be read: what the VM is made of, and its policy, came from its folder.
+    signal(fleet.domain(&vm).qemu_pid().unwrap(), Signal::SIGKILL);
+    until("its policy starts it again", BOOT, async || match run(&fleet) {
+        now if now.is_some() && now != before => Ok(()),
+        _ => Err(fleet.agent.json(&["why", &vm])["now"].to_string()),
+    })
+    .await;
 }
 
 #[tokio::test]

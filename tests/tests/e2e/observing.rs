@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use dewpoint_proto::cause::Reason;
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::host::{DomainSeen, files, rules};
+use dewpoint_tests::process::signal;
 use dewpoint_tests::request;
 use dewpoint_tests::wait::{BOOT, until};
+use nix::sys::signal::Signal;
 
 /// What an agent could change: domains with their runs, rules, files but the journal's own.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +32,16 @@ fn everything(fleet: &Fleet) -> Everything {
     }
 }
 
+/// Its QEMU dies, and libvirt has seen it.
+async fn crash(fleet: &Fleet, vm: &str) {
+    signal(fleet.domain(vm).qemu_pid().unwrap(), Signal::SIGKILL);
+    until("libvirt has seen that QEMU died", BOOT, async || {
+        let domain = fleet.domain(vm);
+        if !domain.active && domain.qemu_pid().is_none() { Ok(()) } else { Err(domain.name) }
+    })
+    .await;
+}
+
 fn configure(config: &Path, observe_only: bool) {
     let text = std::fs::read_to_string(config).unwrap();
     let rest = text.trim_start_matches("observe_only = true\n");
@@ -42,7 +54,14 @@ async fn an_agent_that_only_observes_reports_and_changes_nothing() {
     let mut fleet = Fleet::start().await;
     let vm = fleet.caller.done(request::vm(&fleet.lab.name("web"))).await.vm_id;
     fleet.agent.stop().await;
+    let log = fleet.agent.data().join("agent.db-wal");
+    assert!(
+        std::fs::metadata(log).map_or(true, |log| log.len() == 0),
+        "a stop in order leaves agent.db whole"
+    );
     configure(&fleet.agent.config(), true);
+    // Its policy would start it again, and nothing of it may.
+    crash(&fleet, &vm).await;
     let before = everything(&fleet);
     assert_eq!(before.domains.len(), 1);
 
@@ -69,9 +88,14 @@ async fn an_agent_that_only_observes_reports_and_changes_nothing() {
     fleet.agent.stop().await;
     assert_eq!(everything(&fleet), before);
 
-    // Told otherwise, it goes on where it was.
+    // Told otherwise, it goes on where it was: the VM is started as its policy says.
     configure(&fleet.agent.config(), false);
     fleet.agent.start().await;
+    until("the VM is started again", BOOT, async || match fleet.domain(&vm).qemu_pid() {
+        Some(_) => Ok(()),
+        None => Err(fleet.agent.json(&["why", &vm])["now"].to_string()),
+    })
+    .await;
     let reboot = fleet.caller.ask(request::hard_reboot(&vm)).await.unwrap();
     fleet.caller.succeeded(&reboot.event_id).await;
 }

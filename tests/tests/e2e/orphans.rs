@@ -24,7 +24,7 @@ fn submit(lab: &Lab, agent: &Agent, name: &str, text: &str) {
 fn create(lab: &Lab, vm: VmId, address: u8) -> String {
     format!(
         "kind = 'create'\nvm = '{vm}'\nname = '{name}'\nvcpus = 1\nmemory = '128MiB'\nimage = '{image}'\n\
-         [[nics]]\nmac = '52:54:00:12:35:{address:02x}'\naddresses = ['{cidr}']\ngateway4 = '{gateway}'\n",
+         restart = 'always'\n[[nics]]\nmac = '52:54:00:12:35:{address:02x}'\naddresses = ['{cidr}']\ngateway4 = '{gateway}'\n",
         name = lab.name("stray"),
         image = tiny_image().display(),
         cidr = lab.cidr4(address),
@@ -65,6 +65,8 @@ async fn vms_that_the_journal_lost_are_adopted_and_never_disturbed() {
     let again = agent.json(&["vms"]);
     assert_eq!(again[0], row, "as it was: generation, run, disk, wanted");
     assert_eq!(run(), running, "the VM was never touched");
+    let told = agent.json(&["why", &kept.to_string()]);
+    assert_eq!(told["now"]["keeping"]["policy"], "always", "with its policy: {told}");
     submit(&lab, &agent, "reboot.toml", &format!("kind = 'reboot'\nvm = '{kept}'\ntimeout = '60s'\n"));
     guest.until_rebooted(&before).await;
 

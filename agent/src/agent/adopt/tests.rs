@@ -1,13 +1,14 @@
 use std::path::PathBuf;
 
 use dewpoint_proto::ids::{EventId, Generation, RunId, VmId};
+use dewpoint_proto::spec::{Placement, Restart};
 use dewpoint_proto::vm_state::Power;
 
 use super::*;
 use crate::hypervisor::fake::FakeHypervisor;
 use crate::hypervisor::fake::world::{Content, World};
 use crate::hypervisor::{Call, DomainSpec, Wanted};
-use crate::journal::fixture::{Folder, accepted_create, id, vm};
+use crate::journal::fixture::{Folder, accepted_create, id, spec, vm};
 use crate::storage::fake::FakeStorage;
 
 pub(in crate::agent) fn adoption(world: &World, journal: &Journal) -> Adoption {
@@ -76,6 +77,25 @@ async fn a_new_journal_takes_over_what_bears_both_marks_and_touches_nothing() {
     built(&world, vm(4), id(4)).await;
     adoption(&world, &journal).try_once().await.unwrap();
     assert_eq!(journal.vms().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_vm_is_made_of_is_taken_over_with_it_unless_it_is_of_another() {
+    let (world, folder) = (World::default(), Folder::new());
+    for n in [1, 2, 3] {
+        built(&world, vm(n), id(n)).await;
+    }
+    let movable = VmSpec { placement: Placement::Movable, restart: Restart::Always, ..spec() };
+    let told = movable.clone();
+    world.change(move |state| {
+        state.folders.get_mut(&vm(1)).unwrap().made_of = Some((id(1), told.clone()));
+        // Of another event: perhaps of a VM of that id before this one.
+        state.folders.get_mut(&vm(2)).unwrap().made_of = Some((id(9), told.clone()));
+    });
+    let journal = folder.open();
+    adoption(&world, &journal).try_once().await.unwrap();
+    let specs: Vec<_> = journal.vms().await.unwrap().into_iter().map(|row| (row.vm, row.spec)).collect();
+    assert_eq!(specs, [(vm(1), Some(movable)), (vm(2), None), (vm(3), None)]);
 }
 
 #[tokio::test]

@@ -86,8 +86,14 @@ impl Rig {
         image.local_path = Some(raw.to_str().unwrap().to_owned());
         let files = &self.hands.files;
         files.fetch_image(&image, None, &JobProgress::default()).await.unwrap();
-        let new =
-            NewDisk { vm, event: disk, image: image.digest, mode: DiskMode::Overlay, size_bytes: 8 * MIB };
+        let new = NewDisk {
+            vm,
+            event: disk,
+            image: image.digest,
+            mode: DiskMode::Overlay,
+            size_bytes: 8 * MIB,
+            made_of: None,
+        };
         files.make_disk(&new, &JobProgress::default()).await.unwrap();
         files.make_seed(vm, disk, &spec()).await.unwrap();
         self.hands.shield.set(vm, &rules_of(vm, &spec())).await.unwrap();
@@ -251,6 +257,27 @@ async fn marks_autostart_and_rules_are_set_right_again() {
     rig.hands.shield.set(gone, &rules_of(gone, &spec())).await.unwrap();
     rig.mended("shield-stale").await;
     assert_eq!(rig.row().await.wanted, Wanted::On, "the journal is not written to");
+}
+
+#[tokio::test]
+async fn a_domain_that_somebody_undefined_is_defined_again_and_off() {
+    let rig = Rig::new().await;
+    let hypervisor = &rig.hands.hypervisor;
+    let before = rig.fake.state().domains[&rig.vm].spec.clone().unwrap();
+    hypervisor.apply(Call::PowerOff(rig.vm)).await.unwrap();
+    hypervisor.apply(Call::Undefine(rig.vm)).await.unwrap();
+    let row = rig.row().await;
+    let found = compare(&rig.eyes.look(Scope::Host).await);
+    let missing = found.iter().find(|found| found.rule.code == "domain-missing").unwrap();
+    let receipt = mend(&Key::of(missing), &rig.eyes, &rig.hands).await.unwrap().unwrap();
+    assert!(receipt.done.contains("define"), "{receipt:?}");
+    let state = rig.fake.state();
+    let domain = &state.domains[&rig.vm];
+    assert_eq!(domain.spec.as_ref(), Some(&before), "as it was");
+    assert_eq!(domain.live, None, "nothing is started by that");
+    assert_eq!(rig.row().await, row, "the journal is not written to");
+    assert!(!rig.codes().await.contains(&"domain-missing"));
+    assert_eq!(mend(&Key::of(missing), &rig.eyes, &rig.hands).await.unwrap(), None, "once is enough");
 }
 
 #[tokio::test]

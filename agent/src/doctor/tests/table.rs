@@ -273,6 +273,62 @@ fn nothing_is_offered_for_repair_that_a_domain_may_be_using() {
 }
 
 #[test]
+fn a_domain_is_defined_again_only_where_nothing_speaks_against_it() {
+    let (_, undefined) = TABLE.iter().find(|(code, _)| *code == "domain-missing").unwrap();
+    let offered = |spoil: Spoil| {
+        let mut it = sound();
+        let seen = it.inspected().clone();
+        undefined(&mut it);
+        let vm = it.vm;
+        it.world.libvirt.as_mut().unwrap().insert(VmId::fresh(), seen);
+        let stranger = it.world.libvirt.as_mut().unwrap().values_mut().next().unwrap();
+        stranger.domain.vm = VmId::fresh();
+        stranger.domain.name = "another".into();
+        stranger.domain.mark = Seen::Absent;
+        stranger.domain.live = Seen::Absent;
+        let Seen::There(details) = &mut stranger.details else { panic!() };
+        (details.disk, details.seed) = (Some("/srv/disk".into()), None);
+        spoil(&mut it);
+        let found = compare(&it.world);
+        let found = found.into_iter().find(|found| found.rule.code == "domain-missing").unwrap();
+        assert_eq!(found.vm, Some(vm));
+        found.repair.is_some()
+    };
+    assert!(offered(|_| {}));
+    let against: [Spoil; 8] = [
+        |it| it.row().spec = None,
+        |it| drop(it.files().remove(3)),
+        |it| drop(it.files().remove(2)),
+        |it| drop(it.files().remove(1)),
+        |it| it.told().vms.clear(),
+        |it| {
+            let name = crate::hypervisor::domain_name("web", it.vm);
+            it.world.libvirt.as_mut().unwrap().values_mut().for_each(|seen| seen.domain.name = name.clone());
+        },
+        |it| {
+            let (vm, disk) = (it.vm, it.row().disk.unwrap());
+            let path = format!("/data/vms/{vm}/{disk}.qcow2");
+            for seen in it.world.libvirt.as_mut().unwrap().values_mut() {
+                let Seen::There(details) = &mut seen.details else { panic!() };
+                details.disk = Some(path.clone().into());
+            }
+        },
+        |it| {
+            let incident = dewpoint_proto::vm_state::Incident {
+                kind: dewpoint_proto::vm_state::IncidentKind::MigratedAway,
+                at: NOW,
+                detail: String::new(),
+                run: None,
+            };
+            it.row().kept.incident = Some(incident);
+        },
+    ];
+    for (at, spoil) in against.into_iter().enumerate() {
+        assert!(!offered(spoil), "{at}");
+    }
+}
+
+#[test]
 fn what_another_agent_on_the_machine_has_is_none_of_ours() {
     // Its domains bear a mark as well; their files are in its own data folder, and its taps are named as ours are.
     let mut it = sound();
@@ -296,7 +352,8 @@ fn no_repair_destroys() {
         spoil(&mut it);
         for repair in compare(&it.world).into_iter().filter_map(|found| found.repair) {
             match repair {
-                Repair::MarkWanted(_)
+                Repair::Define(_)
+                | Repair::MarkWanted(_)
                 | Repair::AutostartOff(_)
                 | Repair::LinkBase(..)
                 | Repair::MakeSeed(..)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dewpoint_proto::ids::{EventId, RunId, VmId};
-use dewpoint_proto::spec::ImageDigest;
+use dewpoint_proto::spec::{ImageDigest, VmSpec};
 use tokio::sync::broadcast;
 
 use super::domain::FakeDomain;
@@ -57,6 +57,8 @@ pub struct Folder {
     pub snapshots: BTreeMap<EventId, (Content, bool)>,
     /// Half-made files.
     pub parts: BTreeSet<String>,
+    /// What the VM is made of, by which event.
+    pub made_of: Option<(EventId, VmSpec)>,
 }
 
 /// What is in a disk or an image.

@@ -14,23 +14,22 @@ use super::iso;
 
 /// What a seed tells of its VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeedContent {
+pub(in crate::storage) struct SeedContent {
     /// The guest's hostname: the VM's name.
-    pub name: VmName,
+    pub(in crate::storage) name: VmName,
     /// The VM's id, as the guest has it.
-    pub instance_id: String,
+    pub(in crate::storage) instance_id: String,
     /// Keys of the image's default user.
-    pub ssh_keys: Vec<String>,
+    pub(in crate::storage) ssh_keys: Vec<String>,
     /// As the caller gave it.
-    pub user_data: Vec<u8>,
+    pub(in crate::storage) user_data: Vec<u8>,
     /// In the guest's order; bridges and networks are not in a seed.
-    pub nics: Vec<Nic>,
+    pub(in crate::storage) nics: Vec<Nic>,
 }
 
 impl SeedContent {
     /// The smallest VM that a seed and its disk speak of: what else it was made of is not in them.
-    #[must_use]
-    pub fn spec(self, disk_bytes: u64) -> VmSpec {
+    pub(in crate::storage) fn spec(self, disk_bytes: u64) -> VmSpec {
         VmSpec {
             name: self.name,
             vcpus: 1,

@@ -61,7 +61,8 @@ impl Lab {
 
     /// A disk of 8 MiB.
     pub(super) fn disk(image: &ImageRef, mode: DiskMode) -> NewDisk {
-        NewDisk { vm: VmId::fresh(), event: EventId::fresh(), image: image.digest, mode, size_bytes: 8 * MIB }
+        let (vm, event) = (VmId::fresh(), EventId::fresh());
+        NewDisk { vm, event, image: image.digest, mode, size_bytes: 8 * MIB, made_of: None }
     }
 
     pub(super) async fn made(&self, disk: &NewDisk) {
