@@ -123,14 +123,14 @@ fn orphan(world: &World, vm: VmId, seen: Option<&Inspected>) -> Orphan {
     }
 }
 
-/// Takes an orphan into the journal, as its mark says: generation, run, disk, what is wanted. What it is made of is read
+/// Takes an orphan into the journal, or what it is made of into that, as its mark says: generation, run, disk, what is wanted. What it is made of is read
 /// from its folder, and from its domain where that does not tell.
 ///
 /// # Errors
 /// `VM_EXISTS` when the journal has it; `VM_NOT_FOUND` when it is no orphan; and why it cannot be read.
 pub async fn adopt(vm: VmId, eyes: &Eyes, hands: &Hands, journal: &Journal) -> Result<Receipt, Cause> {
     let world = eyes.look(Scope::Vm(vm)).await;
-    let orphan = the_orphan(&world, vm)?;
+    let orphan = adoptable(&world, vm)?;
     let (None, Some(mark)) = (&orphan.hindrance, orphan.mark) else {
         let why = orphan.hindrance.unwrap_or_default();
         return Err(Cause::new(Reason::VmNotFound, format!("the VM {vm} cannot be adopted: {why}"))
@@ -213,6 +213,16 @@ async fn undefine(vm: VmId, hands: &Hands) -> Result<(), Cause> {
         Seen::Absent => Ok(()),
         _ => Err(unclear("it is still there".to_owned())),
     }
+}
+
+/// An orphan, or a VM that a new journal took over without what it is made of.
+fn adoptable(world: &World, vm: VmId) -> Result<Orphan, Cause> {
+    let half_known = world.row(vm).is_some_and(|row| row.spec.is_none()) && !world.is_busy(vm);
+    if !half_known {
+        return the_orphan(world, vm);
+    }
+    let domains = world.libvirt.as_ref().map_err(Clone::clone)?;
+    Ok(orphan(world, vm, domains.get(&vm)))
 }
 
 /// The one of this id, when the journal proves not to have it.

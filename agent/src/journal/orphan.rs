@@ -27,7 +27,8 @@ pub struct Adopted {
 }
 
 impl Journal {
-    /// Takes in a VM that no event brought here: a person adopts its domain. False: the journal has it already.
+    /// Takes in a VM that no event brought here, or that was taken over without its spec: a person adopts its domain.
+    /// False: the journal has it already.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -36,7 +37,7 @@ impl Journal {
     }
 }
 
-/// False: the journal has it already. A tombstone's generation is kept when it is the higher one.
+/// False: the journal has it already, with what it is made of. A tombstone's generation is kept when it is the higher one.
 fn take_in(tx: &Tx<'_>, adopted: &Adopted) -> Result<bool, JournalError> {
     let Adopted { mark, spec } = adopted;
     let placement = match spec.placement {
@@ -50,7 +51,7 @@ fn take_in(tx: &Tx<'_>, adopted: &Adopted) -> Result<bool, JournalError> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (vm_id) DO UPDATE SET name = ?2, generation = max(generation, ?3), presence = ?4,
                  wanted = ?5, disk = ?6, seed = ?7, run = ?8, placement = ?9, spec = ?10
-             WHERE presence = 'gone'",
+             WHERE presence = 'gone' OR spec IS NULL",
         )?
         .execute(params![
             mark.vm.to_string(),

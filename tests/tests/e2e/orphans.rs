@@ -8,6 +8,7 @@ use dewpoint_tests::agent::{Agent, Link};
 use dewpoint_tests::guest::Guest;
 use dewpoint_tests::host::{Libvirt, started};
 use dewpoint_tests::lab::{Lab, tiny_image};
+use dewpoint_tests::wait::{BOOT, until};
 use serde_json::Value;
 
 fn said(done: &Output) -> String {
@@ -82,4 +83,36 @@ async fn vms_that_the_journal_lost_are_adopted_and_never_disturbed() {
     assert_eq!(agent.json(&["orphans", "ls"])["orphans"], Value::Array(Vec::new()));
     let sound = agent.command(&["doctor"]);
     assert_eq!(sound.status.code(), Some(0), "{}", said(&sound));
+}
+
+#[tokio::test]
+async fn a_vm_that_somebody_undefined_is_back_when_a_person_says_so() {
+    let lab = Lab::new();
+    let mut agent = Agent::new(&lab, Link::Alone);
+    agent.start().await;
+    let vm = VmId::fresh();
+    submit(&lab, &agent, "web.toml", &create(&lab, vm, 11));
+    let guest = Guest::at(lab.ip4(11));
+    let before = guest.until_up().await;
+    let libvirt = Libvirt::connect();
+    let domain = libvirt.domain(&vm.to_string()).unwrap();
+    let mark = ["generation", "disk", "seed"].map(|name| domain.mark(name));
+    libvirt.remove(&domain);
+    let found = agent.command(&["doctor"]);
+    assert!(said(&found).contains("domain-missing"), "{}", said(&found));
+    assert_eq!(libvirt.domain(&vm.to_string()), None, "nobody has said so yet");
+
+    until("the domain is defined again", BOOT, async || {
+        let mended = agent.command(&["doctor", "--repair", "--yes"]);
+        libvirt.domain(&vm.to_string()).map(drop).ok_or_else(|| said(&mended))
+    })
+    .await;
+    let domain = libvirt.domain(&vm.to_string()).unwrap();
+    assert_eq!(["generation", "disk", "seed"].map(|name| domain.mark(name)), mark);
+    guest.until_rebooted(&before).await;
+    until("all sides agree", BOOT, async || {
+        let sound = agent.command(&["doctor"]);
+        if sound.status.code() == Some(0) { Ok(()) } else { Err(said(&sound)) }
+    })
+    .await;
 }

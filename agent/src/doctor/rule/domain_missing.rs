@@ -5,7 +5,7 @@
 
 use dewpoint_proto::vm_state::IncidentKind;
 
-use super::super::world::{Coordinator, Settled, World};
+use super::super::world::{Coordinator, Scope, Settled, World};
 use super::super::{Finding, Repair, Severity, Source};
 use super::Rule;
 use crate::hypervisor::domain_name;
@@ -58,6 +58,9 @@ fn hindrance(world: &World, vm: &Settled<'_>) -> Option<&'static str> {
     let whole = rests_on.is_some_and(|base| base.is_none_or(|base| has(What::Base(base))));
     if !whole || !has(What::Seed(seed)) {
         return Some("its disk or its seed is not whole in its folder");
+    }
+    if world.scope != Scope::Host {
+        return Some("other domains were not looked at (`doctor` without --vm does)");
     }
     if world.may_be_used(vm.vm) {
         return Some("another domain opens its files, or does not tell which it opens");

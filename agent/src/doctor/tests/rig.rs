@@ -306,6 +306,23 @@ async fn an_orphan_is_adopted_as_its_mark_says_and_is_none_any_more() {
 }
 
 #[tokio::test]
+async fn a_vm_that_was_taken_over_without_its_spec_gets_it_when_a_person_says_so() {
+    let rig = Rig::new().await;
+    let before = rig.row().await;
+    let journal = rig.without_a_journal();
+    assert_eq!(journal.0.adopt(vec![VmRow { spec: None, ..before.clone() }]).await.unwrap(), 1);
+    let eyes = rig.eyes_on(&journal.1);
+    assert_eq!(orphans(&eyes.look(Scope::Host).await), [], "the journal has it");
+    assert_eq!(remove(rig.vm, &eyes, &rig.hands).await.unwrap_err().reason, Reason::VmExists);
+    adopt(rig.vm, &eyes, &rig.hands, &journal.0).await.unwrap();
+    let row = journal.0.vm(rig.vm).await.unwrap().unwrap();
+    assert_eq!(row.spec.as_ref().map(|spec| spec.memory_bytes), Some(128 * MIB));
+    assert_eq!(VmRow { spec: None, ..row }, VmRow { spec: None, ..before }, "and nothing else changed");
+    let again = adopt(rig.vm, &eyes, &rig.hands, &journal.0).await.unwrap_err();
+    assert_eq!(again.reason, Reason::VmExists);
+}
+
+#[tokio::test]
 async fn an_orphan_is_removed_with_its_disk_going_to_recycle() {
     let rig = Rig::new().await;
     let known = remove(rig.vm, &rig.eyes, &rig.hands).await.unwrap_err();

@@ -248,8 +248,9 @@ pub(super) fn left(row: &VmRow, what: IncidentKind) -> Option<Cause> {
     use IncidentKind as Kind;
     let Some(spec) = &row.spec else {
         return Some(
-            Cause::new(Reason::VmNotFound, "the journal does not know what the VM is made of")
-                .advise("the VM was made under another journal; reconcile the host"),
+            Cause::new(Reason::VmNotFound, "the journal does not know what the VM is made of").advise(
+                "it was made under another journal: reconcile the host, or `dewpoint-agent orphans adopt` it",
+            ),
         );
     };
     match what {
