@@ -261,8 +261,9 @@ pub enum OrphansCommand {
     Ls,
     /// Take a VM into the journal, as its domain's mark says: generation, run, disk, whether it is wanted on.
     ///
-    /// What it is made of is read from its domain and its seed; labels, and the names of networks, are not in them. It
-    /// runs on undisturbed, takes events from then on, and is reported to the coordinator.
+    /// What it is made of is read from its folder; where an older agent made that, from its domain and its seed, which do
+    /// not tell labels, networks' names, placement and restart policy. It runs on undisturbed, takes events from then on,
+    /// and is reported to the coordinator. Also for a VM that a new journal took over without what it is made of.
     Adopt {
         /// The VM's id.
         vm: VmId,

@@ -16,7 +16,7 @@ use dewpoint_proto::spec::{DiskMode, ImageRef};
 
 use super::support::{Lab, how, info, make_qcow2, open, settings, spec, tree};
 use crate::storage::durable::recorder::{Recorder, Survives};
-use crate::storage::{Files, JobProgress, NewDisk, Seen, Settings, Storage};
+use crate::storage::{Described, Files, JobProgress, NewDisk, Seen, Settings, Storage, Told};
 
 type Done<'a> = Pin<Box<dyn Future<Output = Result<(), dewpoint_proto::cause::Cause>> + Send + 'a>>;
 
@@ -31,7 +31,11 @@ async fn create(files: &Files, cast: &Cast) -> Result<(), dewpoint_proto::cause:
     let progress = JobProgress::default();
     files.fetch_image(&cast.image, None, &progress).await?;
     files.make_disk(&cast.disk, &progress).await?;
-    files.make_seed(cast.disk.vm, cast.disk.event, &spec()).await
+    let (vm, event) = (cast.disk.vm, cast.disk.event);
+    files.make_seed(vm, event, &spec()).await?;
+    let described = files.describe(vm, event, event).await?;
+    assert_eq!(described, Described { spec: spec(), told: Told::Whole }, "wherever it was cut");
+    Ok(())
 }
 
 /// What planning from observation does: a step is left out when its end is seen.
@@ -88,7 +92,7 @@ async fn survives(
     let lab = Lab::new();
     make_qcow2(&lab.path("image.qcow2"), 7);
     let image = lab.qcow2("image.qcow2");
-    let disk = Lab::disk(&image, DiskMode::Overlay);
+    let disk = NewDisk { made_of: Some(Arc::new(spec())), ..Lab::disk(&image, DiskMode::Overlay) };
     let cast = Cast { image, disk, snapshot: EventId::fresh() };
     let base = settings(lab.path("unused"));
     let at = |name: &str| Settings { data: lab.path(name), ..base.clone() };
