@@ -6,6 +6,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CACHE ?= .cache
 export DEWPOINT_CACHE := $(abspath $(CACHE))
+# Where rustup puts cargo, also before the next login.
+export PATH := $(PATH):$(HOME)/.cargo/bin
 PROFILE ?= dev
 MINUTES ?= 5
 SEED ?=
