@@ -65,6 +65,8 @@ messages! {
     STUCK = "549d83a1d7968c0756f1ca9798d84cec";
     /// So many more messages like one before were counted and not written.
     REPEATED = "54ffcad3e7f95b99807d77b3beeea1c2";
+    /// So many lines of the log were lost, as journald did not take them.
+    LINES_LOST = "23d18cf5d6ab8d5ea190e6dc5d7e88a1";
 }
 
 #[cfg(test)]

@@ -6,23 +6,25 @@
 
 mod fields;
 mod flood;
+mod journald;
 mod lines;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use flood::{Bounds, Flood};
+use journald::{Goodbye, Journald};
 use lines::Lines;
 
 /// The environment variable with the filter, as in `info,dewpoint_agent::link=debug`; goes before the configuration.
@@ -32,6 +34,8 @@ pub const FORMAT: &str = "DEWPOINT_LOG_FORMAT";
 
 /// Between looks for windows that are over.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long the end of the process waits for journald to take the last lines.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The part `[log]` of a daemon's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +112,7 @@ impl From<LogFilter> for String {
 pub struct Running {
     flood: Flood,
     counter: Option<(SyncSender<()>, JoinHandle<()>)>,
+    journald: Option<Goodbye>,
 }
 
 impl Drop for Running {
@@ -118,6 +123,9 @@ impl Drop for Running {
             let _ = thread.join();
         }
         self.flood.tell_all();
+        if let Some(journald) = &self.journald {
+            journald.within(GOODBYE);
+        }
     }
 }
 
@@ -130,64 +138,41 @@ pub fn start(log: &Log, format: Option<Format>) -> Running {
     let filter = asked.as_deref().map(EnvFilter::try_new);
     let refused = filter.as_ref().and_then(|filter| filter.as_ref().err().map(ToString::to_string));
     let filter = filter.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(&log.filter.0));
-    let output = output(format.unwrap_or(log.format));
+    let (output, journald) = output(format.unwrap_or(log.format));
     let _ = tracing_subscriber::registry().with(output.with_filter(filter.and(flood.clone()))).try_init();
     if let Some(error) = refused {
         tracing::warn!(error, "{FILTER} is no filter, and is passed over: the configuration's is used");
     }
-    Running { counter: count(&flood), flood }
+    Running { counter: count(&flood), flood, journald }
 }
 
 /// Says which host this process speaks for: each message bears it from now on. Once.
 pub fn speak_for_host(host_id: impl ToString) {
-    let host = lines::HOST.get_or_init(|| host_id.to_string());
-    let naming = NAMING.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(journal) = naming {
-        name_host(&journal, host);
-    }
+    lines::HOST.get_or_init(|| host_id.to_string());
 }
 
-type Naming = reload::Handle<Option<tracing_journald::Layer>, Registry>;
-/// journald's layer, until it was told the host.
-static NAMING: Mutex<Option<Naming>> = Mutex::new(None);
 /// Whether this process has a thread that counts.
 static COUNTING: OnceLock<()> = OnceLock::new();
 
-fn output(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
+type Output = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn output(format: Format) -> (Output, Option<Goodbye>) {
     // systemd sets JOURNAL_STREAM for what it connects to the journal; the socket may still be missing in a container.
     let wants_journal = match format {
         Format::Auto => std::env::var_os("JOURNAL_STREAM").is_some(),
         Format::Journald => true,
         Format::Text | Format::Json => false,
     };
-    if wants_journal && let Ok(journal) = tracing_journald::layer() {
-        let (layer, handle) = reload::Layer::new(Some(plainly(journal)));
-        *NAMING.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
-        return layer.boxed();
+    if wants_journal && let Ok(journald) = Journald::at(Path::new(journald::SOCKET)) {
+        let goodbye = journald.goodbye();
+        return (journald.boxed(), Some(goodbye));
     }
     let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    match format {
+    let lines = match format {
         Format::Json => stderr.event_format(Lines::Json).boxed(),
         _ => stderr.with_ansi(std::io::stderr().is_terminal()).event_format(Lines::Text).boxed(),
-    }
-}
-
-fn name_host(journal: &Naming, host: &str) {
-    // Fails only when the subscriber is gone.
-    let _ = journal.modify(|layer| {
-        if let Some(known) = layer.take() {
-            *layer = Some(known.with_custom_fields([("HOST_ID", host)]));
-        }
-    });
-}
-
-/// Our field names as they are, and the priorities that other programs use for our levels.
-fn plainly(journal: tracing_journald::Layer) -> tracing_journald::Layer {
-    journal.with_field_prefix(None).with_priority_mappings(PriorityMappings {
-        info: Priority::Informational,
-        debug: Priority::Debug,
-        ..PriorityMappings::new()
-    })
+    };
+    (lines, None)
 }
 
 fn count(flood: &Flood) -> Option<(SyncSender<()>, JoinHandle<()>)> {

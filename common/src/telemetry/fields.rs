@@ -3,17 +3,32 @@
 use std::fmt;
 
 use serde_json::Value;
-use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 /// Names with values, in the order in which they came; a name that comes again takes the place of the first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
+    /// All that a message says: its own fields, over those of the spans around it.
+    pub(super) fn of<'a, S>(event: &Event<'_>, around: Option<Scope<'a, S>>) -> Self
+    where
+        S: LookupSpan<'a>,
+    {
+        let mut fields = Self::default();
+        for span in around.into_iter().flat_map(Scope::from_root) {
+            if let Some(known) = span.extensions().get::<Self>() {
+                fields.take(known);
+            }
+        }
+        event.record(&mut fields);
+        fields
+    }
+
     /// Keeps the fields of a new span with it.
     pub(super) fn keep<S>(attrs: &Attributes<'_>, id: &Id, cx: &Context<'_, S>)
     where
@@ -37,7 +52,7 @@ impl Fields {
     }
 
     /// Takes in the fields of an outer span, or of what lies in it.
-    pub(super) fn take(&mut self, other: &Self) {
+    fn take(&mut self, other: &Self) {
         for (name, value) in &other.0 {
             self.put(name, value.clone());
         }

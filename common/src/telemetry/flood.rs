@@ -140,13 +140,7 @@ where
         if *meta.level() > Level::INFO || meta.target() == TARGET {
             return true;
         }
-        let mut fields = Fields::default();
-        for span in cx.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
-            if let Some(known) = span.extensions().get::<Fields>() {
-                fields.take(known);
-            }
-        }
-        event.record(&mut fields);
+        let fields = Fields::of(event, cx.event_scope(event));
         let key = Key { place: meta.callsite(), about: ABOUT.map(|name| fields.text(name)) };
         let text = || fields.text("message").unwrap_or_default();
         self.0.passes(key, Instant::now(), *meta.level(), text)

@@ -30,13 +30,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, cx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut fields = Fields::default();
-        for span in cx.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
-            if let Some(known) = span.extensions().get::<Fields>() {
-                fields.take(known);
-            }
-        }
-        event.record(&mut fields);
+        let fields = Fields::of(event, cx.event_scope());
         let level = event.metadata().level();
         match self {
             Self::Text => text(&mut out, *level, &fields),

@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
+use tempfile::TempDir;
 use tracing::subscriber::with_default;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -163,18 +163,37 @@ fn json_is_flat_and_has_the_fields_of_spans() {
     }
 }
 
-/// Stands where journald listens, in a mount namespace of this test's own thread.
-fn fake_journald() -> Option<UnixDatagram> {
-    if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
-        assert!(!nix::unistd::geteuid().is_root(), "root may make mount namespaces: {error}");
-        eprintln!("SKIPPED: journald is NOT TESTED, as only root may make mount namespaces ({error})");
-        return None;
+/// Stands for journald: a socket that is read when we say so.
+struct FakeJournald {
+    socket: UnixDatagram,
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl FakeJournald {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Self { socket, path, _folder: folder }
     }
-    let nothing: Option<&str> = None;
-    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).unwrap();
-    mount(Some("dewpoint"), "/run", Some("tmpfs"), MsFlags::empty(), nothing).unwrap();
-    std::fs::create_dir_all("/run/systemd/journal").unwrap();
-    Some(UnixDatagram::bind("/run/systemd/journal/socket").unwrap())
+
+    /// What the layer says of what `log` says.
+    fn hears(&self, log: impl FnOnce()) -> Goodbye {
+        let layer = Journald::at(&self.path).unwrap();
+        assert!(self.next().is_empty(), "its question whether anyone listens");
+        let goodbye = layer.goodbye();
+        let filter = EnvFilter::new("info").and(Flood::new(Bounds::default()));
+        with_default(tracing_subscriber::registry().with(layer.with_filter(filter)), log);
+        goodbye
+    }
+
+    fn next(&self) -> BTreeMap<String, Vec<String>> {
+        let mut buffer = vec![0; 256 * 1024];
+        let length = self.socket.recv(&mut buffer).unwrap();
+        fields(&buffer[..length])
+    }
 }
 
 /// Fields in journald's export format, every value with its length.
@@ -198,15 +217,9 @@ fn fields(datagram: &[u8]) -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn journald_gets_our_fields_under_their_own_names() {
-    let Some(socket) = fake_journald() else { return };
-    let (layer, handle) = reload::Layer::new(Some(plainly(tracing_journald::layer().unwrap())));
-    // The layer's own question whether anyone listens.
-    let mut buffer = vec![0; 64 * 1024];
-    assert_eq!(socket.recv(&mut buffer).unwrap(), 0);
-    let filter = EnvFilter::new("info").and(Flood::new(Bounds::default()));
-    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
-    with_default(subscriber, || {
-        name_host(&handle, "h1");
+    let journald = FakeJournald::new();
+    speak_for_host("h1");
+    journald.hears(|| {
         let lane = tracing::info_span!("lane", vm_id = "v1");
         let _in_lane = lane.enter();
         tracing::info!(
@@ -218,8 +231,7 @@ fn journald_gets_our_fields_under_their_own_names() {
             "step failed"
         );
     });
-    let length = socket.recv(&mut buffer).unwrap();
-    let found = fields(&buffer[..length]);
+    let found = journald.next();
     for (name, value) in [
         ("MESSAGE", "step failed"),
         ("MESSAGE_ID", message::STEP_FAILED),
@@ -233,6 +245,40 @@ fn journald_gets_our_fields_under_their_own_names() {
     ] {
         assert_eq!(found.get(name).map(Vec::as_slice), Some(&[value.to_owned()][..]), "{name}: {found:#?}");
     }
+}
+
+#[test]
+fn a_journald_that_reads_nothing_holds_nobody_up_and_is_told_what_it_missed() {
+    let journald = FakeJournald::new();
+    let said = 3 * journald::WAITING;
+    // It comes back although nothing is read: that is what is tested.
+    let goodbye = journald.hears(|| (0..said).for_each(|vm| say(vm as u32)));
+    let mut heard = 0;
+    let lost: usize = loop {
+        let line = journald.next();
+        if line.get("MESSAGE_ID").is_some_and(|ids| ids[0] == message::LINES_LOST) {
+            break line["MORE"][0].parse().unwrap();
+        }
+        heard += 1;
+    };
+    assert_eq!(heard + lost, said, "each line was heard or counted");
+    assert!(lost > 0 && heard >= journald::WAITING, "{heard} heard, {lost} lost");
+    goodbye.within(Duration::from_secs(30));
+}
+
+#[test]
+fn the_end_of_the_process_waits_for_a_hung_journald_no_longer_than_it_says() {
+    let journald = FakeJournald::new();
+    let goodbye = journald.hears(|| (0..3 * journald::WAITING).for_each(|vm| say(vm as u32)));
+    goodbye.within(Duration::from_millis(10));
+}
+
+#[test]
+fn a_value_of_any_length_fits() {
+    let journald = FakeJournald::new();
+    journald.hears(|| tracing::info!(path = "ü".repeat(1 << 20), "long"));
+    let line = journald.next();
+    assert_eq!((line["MESSAGE"][0].as_str(), line["PATH"][0].len()), ("long", 8 << 10));
 }
 
 #[test]
