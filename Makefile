@@ -1,6 +1,6 @@
 # What people and CI both run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check deb twice bench chaos fmt lint deny doc setup images clean
+.PHONY: help demo test check deb twice bench chaos lab fmt lint deny doc setup images clean
 SHELL := /bin/bash
 
 CARGO ?= cargo
@@ -10,6 +10,8 @@ export DEWPOINT_CACHE := $(abspath $(CACHE))
 export PATH := $(PATH):$(HOME)/.cargo/bin
 PROFILE ?= dev
 MINUTES ?= 5
+SUITE ?= bookworm
+ONLY ?=
 SEED ?=
 
 help: ## This list.
@@ -50,6 +52,12 @@ chaos: setup images ## Random events and faults on real VMs, then the promises (
 	@scripts/libvirt-up
 	@$(CARGO) build --locked --profile $(PROFILE) -p dewpoint-agent -p dewpoint-coordinator -p dewpoint-tests
 	@target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/dewpoint-chaos $(MINUTES) $(SEED)
+
+lab: setup images ## A fleet of hosts in a box, from packages on: real systemd, journald, libvirtd (QUICK=1: the short form).
+	@scripts/host-tree $(SUITE)
+	@$(if $(filter dev,$(PROFILE)),$(CARGO) build --locked --workspace --all-targets)
+	@scripts/deb --no-lintian --out target/debian/lab $(if $(filter dev,$(PROFILE)),--bin target/debug,--profile $(PROFILE))
+	@QUICK=$(QUICK) KEEP=$(KEEP) SUITE=$(SUITE) DEBS=target/debian/lab tests/lab/run $(ONLY)
 
 fmt: ## Formats all Rust code.
 	@$(CARGO) fmt --all
