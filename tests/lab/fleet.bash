@@ -30,6 +30,7 @@ Before=network.target network-online.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+ExecStart=/usr/bin/cp /proc/sys/kernel/random/boot_id /run/$PREFIX-boot-id
 ExecStart=/usr/sbin/ip address add ${ADDRESS[$1]}/24 dev host0
 ExecStart=/usr/sbin/ip link set host0 up
 [Install]
@@ -44,6 +45,11 @@ HOOK
     chmod 755 "$root/etc/libvirt/hooks/qemu"
     mkdir -p "$root/etc/systemd/system/sysinit.target.wants"
     ln -sf "../$PREFIX-net.service" "$root/etc/systemd/system/sysinit.target.wants/"
+    # The container's boot id, by which the agent knows a boot, is laid over the file in its /proc; the unit has a /proc of
+    # its own (ProtectProc=), where this machine's would show.
+    mkdir -p "$root/etc/systemd/system/dewpoint-agent.service.d"
+    printf '[Service]\nBindReadOnlyPaths=/run/%s-boot-id:/proc/sys/kernel/random/boot_id\n' "$PREFIX" \
+        >"$root/etc/systemd/system/dewpoint-agent.service.d/$PREFIX-boot-id.conf"
     data_disk "$1"
 }
 
