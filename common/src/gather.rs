@@ -27,7 +27,7 @@ impl Gather {
         if inbox.blocking_recv_many(group, most) == 0 {
             return false;
         }
-        let expected = if self.last < MANY { 0 } else { self.last.min(most) };
+        let expected = self.expected(most);
         let until = Instant::now() + MOMENT;
         while group.len() < expected && Instant::now() < until {
             match inbox.try_recv() {
@@ -38,6 +38,11 @@ impl Gather {
         }
         self.last = group.len();
         true
+    }
+
+    /// So many are waited for, a moment at most.
+    fn expected(&self, most: usize) -> usize {
+        if self.last < MANY { 0 } else { self.last.min(most) }
     }
 }
 
@@ -51,17 +56,15 @@ mod tests {
     fn after_many_the_rest_is_waited_for_and_after_few_it_is_not() {
         let (sender, mut inbox) = mpsc::channel(64);
         let mut gather = Gather::default();
-        let mut took = |sent: usize| {
+        assert_eq!(gather.expected(64), 0);
+        for (sent, next) in [(MANY, MANY), (40, 40), (MANY - 1, 0), (1, 0)] {
             (0..sent).for_each(|n| sender.try_send(n).unwrap());
             let mut group = Vec::new();
             assert!(gather.next(&mut inbox, &mut group, 64));
-            (group.len(), gather.last)
-        };
-        assert_eq!(took(MANY), (MANY, MANY));
-        let began = Instant::now();
-        assert_eq!(took(MANY - 1), (MANY - 1, MANY - 1));
-        assert!(began.elapsed() >= MOMENT, "one of many is missing");
-        assert_eq!(took(1), (1, 1));
+            assert_eq!((group.len(), gather.expected(64)), (sent, next));
+        }
+        gather.last = 40;
+        assert_eq!(gather.expected(16), 16);
     }
 
     #[test]

@@ -123,8 +123,8 @@ fn orphan(world: &World, vm: VmId, seen: Option<&Inspected>) -> Orphan {
     }
 }
 
-/// Takes an orphan into the journal, or what it is made of into that, as its mark says: generation, run, disk, what is wanted. What it is made of is read
-/// from its folder, and from its domain where that does not tell.
+/// Takes an orphan into the journal as its mark says: generation, run, disk, what is wanted. What it is made of is read from
+/// its folder, and from its domain where that does not tell; of a VM that the journal has without that, it alone is taken.
 ///
 /// # Errors
 /// `VM_EXISTS` when the journal has it; `VM_NOT_FOUND` when it is no orphan; and why it cannot be read.

@@ -4,9 +4,6 @@ use dewpoint_proto::cause::Cause;
 use dewpoint_proto::event::{Body, BodyDigest, Kind};
 use dewpoint_proto::ids::{EventId, Generation, Seq, VmId};
 use dewpoint_proto::outcome::Outcome;
-use dewpoint_proto::spec::Placement;
-use dewpoint_proto::wire::event as wire;
-use prost::Message;
 use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
@@ -14,7 +11,7 @@ use super::admission::{
     Admission, Delivery, Journaled, Known, KnownEvent, KnownVm, Offer, Origin, Parts, Payload, Presence,
     Target, Verdict,
 };
-use super::columns::{count, digest, int, parsed, to_json};
+use super::columns::{count, digest, int, parsed, placement, spec_bytes, to_json};
 use super::error::JournalError;
 use super::job::Tx;
 use super::moment::{ClockOffset, Deadline};
@@ -63,7 +60,7 @@ impl<'a> Incoming<'a> {
 pub(super) fn spec_of(delivery: &Delivery) -> Option<Vec<u8>> {
     match &delivery.payload {
         Payload::Event(body) => match &body.event().kind {
-            Kind::Create(create) => Some(wire::VmSpec::from(create.spec.clone()).encode_to_vec()),
+            Kind::Create(create) => Some(spec_bytes(&create.spec)),
             _ => None,
         },
         Payload::Unreadable(_) => None,
@@ -324,10 +321,6 @@ fn raise_vm(
             .execute(params![event.vm.to_string(), int(generation.0)])?;
         return Ok(());
     };
-    let placement = match create.spec.placement {
-        Placement::Bound => "bound",
-        Placement::Movable => "movable",
-    };
     tx.db
         .prepare_cached(
             "INSERT INTO vms (vm_id, name, generation, presence, wanted, placement, spec)
@@ -340,7 +333,7 @@ fn raise_vm(
             create.spec.name.as_str(),
             int(generation.0),
             Presence::Building.as_str(),
-            placement,
+            placement(&create.spec),
             spec,
         ])?;
     Ok(())

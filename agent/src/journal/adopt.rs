@@ -1,11 +1,8 @@
 //! VMs that a new journal takes over from the marks on the host.
 
-use dewpoint_proto::spec::Placement;
-use dewpoint_proto::wire::event as wire;
-use prost::Message;
 use rusqlite::{Connection, params};
 
-use super::columns::int;
+use super::columns::{int, placement, spec_bytes};
 use super::error::JournalError;
 use super::job::Tx;
 use super::rows::VmRow;
@@ -30,10 +27,6 @@ pub(super) fn adopt(tx: &mut Tx<'_>, rows: &[VmRow]) -> Result<usize, JournalErr
         return Ok(0);
     }
     for row in rows {
-        let placement = row.spec.as_ref().map(|spec| match spec.placement {
-            Placement::Bound => "bound",
-            Placement::Movable => "movable",
-        });
         tx.db
             .prepare_cached(
                 "INSERT INTO vms (vm_id, name, generation, presence, wanted, disk, seed, run, placement, spec)
@@ -51,8 +44,8 @@ pub(super) fn adopt(tx: &mut Tx<'_>, rows: &[VmRow]) -> Result<usize, JournalErr
                 row.disk.map(|disk| disk.to_string()),
                 row.seed.map(|seed| seed.to_string()),
                 row.run.map(|run| run.to_string()),
-                placement,
-                row.spec.clone().map(|spec| wire::VmSpec::from(spec).encode_to_vec()),
+                row.spec.as_ref().map(placement),
+                row.spec.as_ref().map(spec_bytes),
             ])?;
     }
     schema::put(tx.db, DONE, "yes")?;

@@ -3,6 +3,10 @@
 use std::error::Error;
 use std::str::FromStr;
 
+use dewpoint_proto::spec::{Placement, VmSpec};
+use dewpoint_proto::time::Millis;
+use dewpoint_proto::wire::event as wire;
+use prost::Message;
 use rusqlite::Row;
 use rusqlite::types::Type;
 use serde::Serialize;
@@ -11,7 +15,6 @@ use uuid::Uuid;
 
 use super::JournalError;
 use super::moment::{BootId, Moment};
-use dewpoint_proto::time::Millis;
 
 /// A column that does not hold what we write there.
 pub(super) fn wrong(at: usize, error: impl Error + Send + Sync + 'static) -> rusqlite::Error {
@@ -74,6 +77,19 @@ pub(super) fn moment(row: &Row<'_>, at: usize) -> rusqlite::Result<Moment> {
         since_boot_ms: count(row, at + 1)?,
         boot: BootId(Uuid::try_parse(&boot).map_err(|error| wrong(at + 2, error))?),
     })
+}
+
+/// A VM's placement, as its row has it.
+pub(super) fn placement(spec: &VmSpec) -> &'static str {
+    match spec.placement {
+        Placement::Bound => "bound",
+        Placement::Movable => "movable",
+    }
+}
+
+/// What a VM is made of, as its row has it: an encoded `dewpoint.event.v1.VmSpec`.
+pub(super) fn spec_bytes(spec: &VmSpec) -> Vec<u8> {
+    wire::VmSpec::from(spec.clone()).encode_to_vec()
 }
 
 /// A value as JSON. Ours always have a JSON form; a failure is a bug, told as such.

@@ -4,15 +4,13 @@
 use std::collections::BTreeSet;
 
 use dewpoint_proto::ids::VmId;
-use dewpoint_proto::spec::{Placement, VmSpec};
+use dewpoint_proto::spec::VmSpec;
 use dewpoint_proto::time::Millis;
-use dewpoint_proto::wire::event as wire;
-use prost::Message;
 use rusqlite::{Connection, params};
 
 use super::Journal;
 use super::admission::Presence;
-use super::columns::{int, parsed};
+use super::columns::{int, parsed, placement, spec_bytes};
 use super::error::JournalError;
 use super::job::{Access, Tx};
 use crate::hypervisor::{Mark, Wanted};
@@ -40,10 +38,6 @@ impl Journal {
 /// False: the journal has it already, with what it is made of. A tombstone's generation is kept when it is the higher one.
 fn take_in(tx: &Tx<'_>, adopted: &Adopted) -> Result<bool, JournalError> {
     let Adopted { mark, spec } = adopted;
-    let placement = match spec.placement {
-        Placement::Bound => "bound",
-        Placement::Movable => "movable",
-    };
     let taken = tx
         .db
         .prepare_cached(
@@ -62,8 +56,8 @@ fn take_in(tx: &Tx<'_>, adopted: &Adopted) -> Result<bool, JournalError> {
             mark.disk.to_string(),
             mark.seed.to_string(),
             mark.run.map(|run| run.to_string()),
-            placement,
-            wire::VmSpec::from(spec.clone()).encode_to_vec(),
+            placement(spec),
+            spec_bytes(spec),
         ])?;
     Ok(taken == 1)
 }

@@ -7,12 +7,10 @@
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{EventId, Generation, JournalId, RunId, Seq, VmId};
 use dewpoint_proto::outcome::Outcome;
-use dewpoint_proto::spec::{Placement, VmSpec};
-use dewpoint_proto::wire::event as wire;
-use prost::Message;
+use dewpoint_proto::spec::VmSpec;
 use rusqlite::params;
 
-use super::columns::int;
+use super::columns::{int, placement, spec_bytes};
 use super::entry::Entry;
 use super::error::JournalError;
 use super::job::{Access, Tx};
@@ -137,10 +135,7 @@ fn end_unfinished(tx: &mut Tx<'_>) -> Result<(), JournalError> {
 }
 
 fn take_up(tx: &Tx<'_>, adopted: &Adopted) -> Result<(), JournalError> {
-    let placement = match adopted.spec.placement {
-        Placement::Bound => "bound",
-        Placement::Movable => "movable",
-    };
+    let placement = placement(&adopted.spec);
     let wanted = match adopted.wanted {
         Wanted::On => "on",
         Wanted::Off => "off",
@@ -164,7 +159,7 @@ fn take_up(tx: &Tx<'_>, adopted: &Adopted) -> Result<(), JournalError> {
             text(seed),
             run.map(|run| run.to_string()),
             placement,
-            wire::VmSpec::from(adopted.spec.clone()).encode_to_vec(),
+            spec_bytes(&adopted.spec),
         ])?;
     // What this journal calls gone, or half built by nobody, is there for the coordinator: a destroy settles it.
     tx.db
@@ -182,7 +177,7 @@ fn take_up(tx: &Tx<'_>, adopted: &Adopted) -> Result<(), JournalError> {
             text(seed),
             run.map(|run| run.to_string()),
             placement,
-            wire::VmSpec::from(adopted.spec.clone()).encode_to_vec(),
+            spec_bytes(&adopted.spec),
         ])?;
     Ok(())
 }

@@ -40,8 +40,8 @@ pub struct Restored {
 /// Puts a backup in the database's place.
 ///
 /// # Errors
-/// `HELD` while a coordinator runs, or someone reads the database; `STORAGE_ERROR`, `JOURNAL_ERROR` when the backup is not whole or something cannot
-/// be written: the present database is in its place then.
+/// `HELD` while a coordinator runs, or someone reads the database; `STORAGE_ERROR`, `JOURNAL_ERROR` when the backup is not
+/// whole or something cannot be written: the present database is in its place then.
 pub fn restore(config: &Config, from: &Path, word: Word, told: Progress<'_>) -> Result<Restored, Cause> {
     must_be_there(from)?;
     let _lock = DataLock::take(&config.data_dir).map_err(|error| {
