@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::limits::MIB;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::failure::{READ_ONLY, failed};
+use super::failure::{READ_ONLY, disk_full, failed};
 use super::files::{Files, Inner};
 
 impl Files {
@@ -30,12 +31,19 @@ impl Inner {
     }
 }
 
+/// Less than an empty overlay takes: guests pause at their next write, and the journal is next.
+const FULL: u64 = 4 * MIB;
+
 /// A folder that is missing is an agent's that only observes.
 fn trouble_of(folder: &Path) -> Option<Cause> {
     match statvfs(folder) {
         Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => {
             let text = "the file system of the data folder is mounted read-only";
             Some(Cause::new(Reason::StorageError, text).advise(READ_ONLY))
+        }
+        // One without blocks does not count them.
+        Ok(found) if found.blocks() > 0 && found.blocks_available() * found.fragment_size() < FULL => {
+            Some(disk_full("the file system of the data folder is full".to_owned()))
         }
         Ok(_) | Err(nix::errno::Errno::ENOENT) => None,
         Err(error) => Some(failed("look at the data folder", folder, &error.into())),

@@ -67,6 +67,17 @@ pub(super) fn lab() -> Option<(Lab, Small)> {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_told_before_anything_is_written_to_it() {
+    let Some((lab, small)) = lab() else { return };
+    assert_eq!(lab.files.degraded().await, []);
+    small.fill(0);
+    let told = lab.files.degraded().await;
+    assert_eq!(told.iter().map(|cause| &cause.reason).collect::<Vec<_>>(), [&Reason::DiskFull], "{told:?}");
+    fs::remove_file(small.at().join("filler")).unwrap();
+    assert_eq!(lab.files.degraded().await, []);
+}
+
+#[tokio::test]
 async fn what_does_not_fit_is_not_begun() {
     let Some((lab, small)) = lab() else { return };
     let image = lab.qcow2("image.qcow2");
