@@ -58,6 +58,8 @@ fill_disk() {
     must "nothing is free" [ "$(df --output=avail --block-size=1M "$data" | tail -n 1)" -le 1 ]
 }
 
+b_says_full() { dew host show "$PREFIX-b" --json | jq -e '.degraded | any(tostring | contains("DISK_FULL"))'; }
+
 machine_disk_full() {
     local boot
     boot=$(fact b1 boot_id)
@@ -75,6 +77,7 @@ machine_disk_filled() {
     local status=0 said
     fill_disk
     guest "$(address_of b1)" marker -d written-on-a-full-disk || true
+    wait_for 60 "b says that its disk is full" b_says_full
     said=$(vm_create refused b --image tiny --wait --timeout 1m 2>&1) || status=$?
     must "a create is refused by name: $said" [ "$status" != 0 ]
     grep -E 'DISK_FULL|NO_CAPACITY|JOURNAL' <<<"$said"
