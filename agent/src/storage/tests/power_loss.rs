@@ -1,6 +1,6 @@
 //! Files survive power loss: cut before every change, with the worst that may be left, the same end is found.
 //!
-//! For each story: run it once to count its changes; then for each of them cut the power just before it, build what
+//! For each story (a create, also with a full copy; a restore; snapshots of VMs that are on and off; a destroy): run it once to count its changes; then for each of them cut the power just before it, build what
 //! the next boot would find (three kinds), open the storage on that, do the story again, and compare.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::{DiskMode, ImageRef};
 
-use super::support::{Lab, how, info, make_qcow2, open, settings, spec, tree};
+use super::support::{Lab, how, info, make_qcow2, open, run, settings, spec, tree};
 use crate::storage::durable::recorder::{Recorder, Survives};
 use crate::storage::{Described, Files, JobProgress, NewDisk, Seen, Settings, Storage, Told};
 
@@ -25,6 +25,7 @@ struct Cast {
     image: ImageRef,
     disk: NewDisk,
     snapshot: EventId,
+    restore: EventId,
 }
 
 async fn create(files: &Files, cast: &Cast) -> Result<(), dewpoint_proto::cause::Cause> {
@@ -50,6 +51,31 @@ async fn snapshot(files: &Files, cast: &Cast) -> Result<(), dewpoint_proto::caus
         files.seal_snapshot(vm, event).await?;
     }
     files.adopt_snapshot(vm, event, &progress).await.map(drop)
+}
+
+/// The same of a VM that is on: QEMU writes into the file, and syncs nothing. After the next boot the VM is off, so a file
+/// that is not sealed is discarded first.
+async fn backup(files: &Files, cast: &Cast) -> Result<(), dewpoint_proto::cause::Cause> {
+    let (vm, event) = (cast.disk.vm, cast.snapshot);
+    let seen = files.observe(vm).await;
+    let Seen::There(seen) = seen else { panic!("no VM: {seen:?}") };
+    if seen.snapshots.get(&event) != Some(&crate::storage::SnapshotFile::Sealed) {
+        files.discard(vm, event).await?;
+        let target = files.make_backup_target(vm, event, cast.disk.event).await?;
+        run("qemu-io", &["-f", "qcow2", "-c", "write -P 5 6M 1M", target.to_str().unwrap()]);
+        files.seal_snapshot(vm, event).await?;
+    }
+    files.adopt_snapshot(vm, event, &JobProgress::default()).await.map(drop)
+}
+
+async fn restore(files: &Files, cast: &Cast) -> Result<(), dewpoint_proto::cause::Cause> {
+    let progress = JobProgress::default();
+    files.fetch_image(&cast.image, None, &progress).await?;
+    let new = NewDisk { event: cast.restore, ..cast.disk.clone() };
+    files.make_disk(&new, &progress).await?;
+    let whole = files.disk_paths(new.vm, new.event).await?;
+    assert_eq!(info(&whole.disk)["virtual-size"], new.size_bytes, "before the domain is pointed at it");
+    files.retire_disk(new.vm, cast.disk.event, &how(DiskDisposal::Recycle)).await
 }
 
 async fn destroy(
@@ -89,11 +115,20 @@ async fn survives(
     before: impl for<'a> Fn(&'a Files, &'a Cast) -> Done<'a>,
     story: impl for<'a> Fn(&'a Files, &'a Cast) -> Done<'a>,
 ) {
+    survives_with(DiskMode::Overlay, before, story).await;
+}
+
+/// The same, of a VM whose disk is made in that way.
+async fn survives_with(
+    mode: DiskMode,
+    before: impl for<'a> Fn(&'a Files, &'a Cast) -> Done<'a>,
+    story: impl for<'a> Fn(&'a Files, &'a Cast) -> Done<'a>,
+) {
     let lab = Lab::new();
     make_qcow2(&lab.path("image.qcow2"), 7);
     let image = lab.qcow2("image.qcow2");
-    let disk = NewDisk { made_of: Some(Arc::new(spec())), ..Lab::disk(&image, DiskMode::Overlay) };
-    let cast = Cast { image, disk, snapshot: EventId::fresh() };
+    let disk = NewDisk { made_of: Some(Arc::new(spec())), ..Lab::disk(&image, mode) };
+    let cast = Cast { image, disk, snapshot: EventId::fresh(), restore: EventId::fresh() };
     let base = settings(lab.path("unused"));
     let at = |name: &str| Settings { data: lab.path(name), ..base.clone() };
 
@@ -150,6 +185,21 @@ fn created<'a>(files: &'a Files, cast: &'a Cast) -> Done<'a> {
 #[tokio::test]
 async fn a_create_survives_power_loss_at_every_change() {
     survives(nothing, created).await;
+}
+
+#[tokio::test]
+async fn a_create_with_a_full_copy_survives_power_loss_at_every_change() {
+    survives_with(DiskMode::FullCopy, nothing, created).await;
+}
+
+#[tokio::test]
+async fn a_restore_survives_power_loss_at_every_change() {
+    survives(created, |files, cast| Box::pin(restore(files, cast))).await;
+}
+
+#[tokio::test]
+async fn a_backup_survives_power_loss_at_every_change() {
+    survives(created, |files, cast| Box::pin(backup(files, cast))).await;
 }
 
 #[tokio::test]
