@@ -7,4 +7,5 @@ mod daemon;
 mod killed;
 mod process;
 mod sigkill;
+mod transitions;
 mod upkeep;

@@ -41,7 +41,7 @@ impl Coordinator {
         fleet::vms_client::VmsClient::new(self.channel.clone())
     }
 
-    fn events(&self) -> fleet::events_client::EventsClient<Channel> {
+    pub(crate) fn events(&self) -> fleet::events_client::EventsClient<Channel> {
         fleet::events_client::EventsClient::new(self.channel.clone())
     }
 
@@ -54,7 +54,7 @@ impl Coordinator {
         images.add_image(fleet::AddImageRequest { name: "tiny".into(), digest }).await.unwrap();
     }
 
-    async fn event(&self, id: &str) -> fleet::EventRecord {
+    pub(crate) async fn event(&self, id: &str) -> fleet::EventRecord {
         let mut events = fleet::events_client::EventsClient::new(self.channel.clone());
         events.get_event(fleet::GetEventRequest { event_id: id.into() }).await.unwrap().into_inner()
     }

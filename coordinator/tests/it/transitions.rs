@@ -1,0 +1,126 @@
+//! Every transition of an event that is not in its common way: the coordinator is killed right after it, and it stands.
+
+use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::ids::EventId;
+use dewpoint_proto::wire::agent::{Deliver, Heartbeat, Report, from_agent};
+use dewpoint_proto::wire::event::outcome::End;
+use dewpoint_proto::wire::{event, fleet};
+
+use crate::sigkill::agent::{Agent, Link};
+use crate::sigkill::{Coordinator, create};
+
+fn waiting(id: EventId) -> fleet::CreateVmRequest {
+    fleet::CreateVmRequest { wait_for_capacity: true, ..create(id, "web") }
+}
+
+fn cause() -> event::Cause {
+    Cause::new(Reason::DiskFull, "no room").into()
+}
+
+/// The report of a create of which nothing is left.
+fn ended(agent: &mut Agent, deliver: &Deliver, end: End) -> Report {
+    let report = agent.succeeded(deliver);
+    let vm = report.vm.map(|vm| event::VmState { gone: true, power: event::Power::Absent.into(), ..vm });
+    Report { vm, outcome: Some(event::Outcome { end: Some(end) }), ..report }
+}
+
+/// A heartbeat that says that it has begun: what progress alone says is shown, and not kept.
+async fn running(link: &mut Link, id: &str) {
+    let beat =
+        Heartbeat { count: 2, window: 16, running_event_ids: vec![id.to_owned()], ..Default::default() };
+    link.send(from_agent::Message::Heartbeat(beat)).await;
+}
+
+#[tokio::test]
+async fn killed_with_an_event_pending_it_is_placed_once_a_host_is_there() {
+    let mut coordinator = Coordinator::start();
+    coordinator.image().await;
+    let id = EventId::fresh();
+    let asked = coordinator.vms().create_vm(waiting(id)).await.unwrap().into_inner();
+    assert_eq!(asked.stage, "pending");
+    coordinator.kill_and_open();
+
+    let again = coordinator.vms().create_vm(waiting(id)).await.unwrap().into_inner();
+    assert_eq!((again.stage.as_str(), &again.vm_id), ("pending", &asked.vm_id));
+    assert_eq!(again.pending.map(|cause| cause.reason).as_deref(), Some("NO_CAPACITY"), "and why");
+    let mut agent = Agent::new();
+    let (mut link, _) = agent.connect(&coordinator).await;
+    let deliver = link.deliver().await;
+    assert_eq!((deliver.seq, agent.journal(&deliver).event().id), (1, id));
+    coordinator.kill_and_open();
+    assert_eq!(coordinator.event(&asked.event_id).await.seq, 1, "placed once");
+}
+
+#[tokio::test]
+async fn killed_after_a_pending_event_was_cancelled_it_is_never_placed() {
+    let mut coordinator = Coordinator::start();
+    coordinator.image().await;
+    let asked = coordinator.vms().create_vm(waiting(EventId::fresh())).await.unwrap().into_inner();
+    let cancel = fleet::CancelEventRequest { event_id: asked.event_id.clone(), ..Default::default() };
+    coordinator.events().cancel_event(cancel).await.unwrap();
+    coordinator.kill_and_open();
+
+    assert_eq!(coordinator.event(&asked.event_id).await.stage, "cancelled");
+    let (mut link, _) = Agent::new().connect(&coordinator).await;
+    link.is_quiet().await;
+}
+
+#[tokio::test]
+async fn killed_while_an_event_runs_it_runs_on_and_is_not_delivered_again() {
+    let mut coordinator = Coordinator::start();
+    coordinator.image().await;
+    let mut agent = Agent::new();
+    let (mut link, _) = agent.connect(&coordinator).await;
+    let asked = coordinator.vms().create_vm(create(EventId::fresh(), "web")).await.unwrap().into_inner();
+    let deliver = link.deliver().await;
+    agent.journal(&deliver);
+    link.accept(1).await;
+    running(&mut link, &asked.event_id).await;
+    coordinator.wait_for_stage(&asked.event_id, "running").await;
+    coordinator.kill_and_open();
+
+    let (mut link, _) = agent.connect(&coordinator).await;
+    link.is_quiet().await;
+    let stage = coordinator.event(&asked.event_id).await.stage;
+    assert_eq!(stage, "running");
+    let report = agent.succeeded(&deliver);
+    link.report(report).await;
+    assert_eq!(link.ack().await, 1);
+    coordinator.kill_and_open();
+    assert_eq!(coordinator.event(&asked.event_id).await.stage, "succeeded");
+}
+
+#[tokio::test]
+async fn killed_after_each_end_that_a_host_reports_it_stands_and_nothing_is_claimed() {
+    let mut coordinator = Coordinator::start();
+    coordinator.image().await;
+    let mut agent = Agent::new();
+    let ends = [
+        ("failed", End::Failed(cause())),
+        ("refused", End::Refused(cause())),
+        ("expired", End::Expired(cause())),
+        ("cancelled", End::Cancelled(cause())),
+    ];
+    for (at, (stage, end)) in ends.into_iter().enumerate() {
+        let (mut link, _) = agent.connect(&coordinator).await;
+        let name = format!("web-{at}");
+        let asked = coordinator.vms().create_vm(create(EventId::fresh(), &name)).await.unwrap().into_inner();
+        let deliver = link.deliver().await;
+        agent.journal(&deliver);
+        link.accept(deliver.seq).await;
+        let report = ended(&mut agent, &deliver, end);
+        link.report(report.clone()).await;
+        assert_eq!(link.ack().await, report.report_seq);
+        coordinator.kill_and_open();
+
+        let found = coordinator.event(&asked.event_id).await;
+        assert_eq!(found.stage, stage);
+        assert!(found.outcome.is_some_and(|outcome| outcome.end.is_some()), "with its cause");
+        let (mut link, welcome) = agent.connect(&coordinator).await;
+        assert_eq!(welcome.reports_acked, report.report_seq, "{stage}");
+        link.report(report).await;
+        link.ack().await;
+        let host = coordinator.wait_for_host(&agent, |_| true).await;
+        assert_eq!((host.vms, host.claimed_vcpus), (0, 0), "{stage}: nothing is left of it");
+    }
+}
