@@ -151,6 +151,24 @@ pub enum Consistency {
     Crash(String),
 }
 
+/// What the beginning of a backup does about the guest's file systems.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Freeze {
+    /// They are frozen if the guest agent answers.
+    IfItAnswers,
+    /// They are left as they are, and why.
+    Not(String),
+}
+
+/// Whether a guest agent was sent a freeze that nothing is known of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreezeSent {
+    /// Nobody knows: the call that would have sent it was cut off. Without a guest agent there is nothing to thaw.
+    Perhaps,
+    /// It was, so only the agent's word counts.
+    Surely,
+}
+
 /// A call that changes a domain. Each is short, and made for one domain at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -166,17 +184,25 @@ pub enum Call {
     AskShutdown(VmId),
     /// Removes the persistent configuration of a domain that is off, with NVRAM, managed save and checkpoints.
     Undefine(VmId),
-    /// Freezes file systems if the guest agent answers, begins a backup into an existing file, thaws.
+    /// Begins a backup into an existing file, with the guest's file systems frozen meanwhile. Fails as `GUEST_FROZEN` when
+    /// the guest agent took a freeze and does not say that it thawed.
     BeginBackup {
         /// Which VM.
         vm: VmId,
         /// A qcow2 of the disk's virtual size.
         target: PathBuf,
+        /// Whether to freeze.
+        freeze: Freeze,
     },
     /// Ends a running backup; the target is left where it is.
     AbortBackup(VmId),
-    /// Thaws until the guest agent says that nothing is frozen; no guest agent: nothing to do.
-    Thaw(VmId),
+    /// Thaws until the guest agent says that nothing is frozen. Fails as `GUEST_FROZEN` when it does not say so.
+    Thaw {
+        /// Which VM.
+        vm: VmId,
+        /// Whether anything was to be frozen.
+        sent: FreezeSent,
+    },
     /// Has libvirt leave it off at its own start. Repeatable.
     AutostartOff(VmId),
 }
@@ -188,13 +214,12 @@ impl Call {
         match self {
             Self::Define(spec) => spec.mark.vm,
             Self::Mark(mark) => mark.vm,
-            Self::BeginBackup { vm, .. } => *vm,
+            Self::BeginBackup { vm, .. } | Self::Thaw { vm, .. } => *vm,
             Self::Start(vm)
             | Self::PowerOff(vm)
             | Self::AskShutdown(vm)
             | Self::Undefine(vm)
             | Self::AbortBackup(vm)
-            | Self::Thaw(vm)
             | Self::AutostartOff(vm) => *vm,
         }
     }
@@ -211,7 +236,7 @@ impl Call {
             Self::Undefine(_) => "undefine",
             Self::BeginBackup { .. } => "begin-backup",
             Self::AbortBackup(_) => "abort-backup",
-            Self::Thaw(_) => "thaw",
+            Self::Thaw { .. } => "thaw",
             Self::AutostartOff(_) => "autostart-off",
         }
     }

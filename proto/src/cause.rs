@@ -108,6 +108,8 @@ reasons! {
     Expired = "EXPIRED", DeadlineExceeded;
     /// The guest was asked to go down and did not by the timeout.
     GuestIgnoredRequest = "GUEST_IGNORED_REQUEST", DeadlineExceeded;
+    /// The guest agent took a freeze and does not say that it thawed.
+    GuestFrozen = "GUEST_FROZEN", FailedPrecondition;
     /// The VM must be running for this.
     VmNotRunning = "VM_NOT_RUNNING", FailedPrecondition;
     /// What was asked may have happened, and cannot be proven.

@@ -51,6 +51,19 @@ pub struct NicFacts {
     pub addresses: Vec<String>,
 }
 
+/// What the guest's own guest agent tells.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct GuestAgent {
+    /// How it behaves.
+    pub manners: String,
+    /// Freezes that it was asked for.
+    pub freezes: u32,
+    /// Thaws that it was asked for.
+    pub thaws: u32,
+    /// Its disk is frozen.
+    pub frozen: bool,
+}
+
 /// The frames that a `spoof` sent.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Spoofed {
@@ -131,6 +144,25 @@ impl Guest {
         let sent = self.http.get(self.url(what)).send().await;
         let answer = sent.and_then(reqwest::Response::error_for_status);
         answer.unwrap_or_else(|error| panic!("the guest at {} does no {what}: {error:?}", self.address));
+    }
+
+    /// What its guest agent tells.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn agent(&self) -> GuestAgent {
+        let what = format!("the guest at {} tells of its agent", self.address);
+        until(&what, BOOT, async || self.get("agent").await).await
+    }
+
+    /// Has its guest agent behave in that way from now on; what `times` means: see `docs/lab.md`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn agent_behaves(&self, manners: &str, times: u32) -> GuestAgent {
+        let what = format!("the guest agent at {} is {manners}", self.address);
+        let path = format!("agent?manners={manners}&times={times}");
+        until(&what, BOOT, async || self.get(&path).await).await
     }
 
     /// Sends frames of a kind toward the gateway.

@@ -33,6 +33,12 @@ pub fn stubborn_vm(name: &str) -> CreateVmRequest {
     CreateVmRequest { user_data: b"#tiny: ignore-power-button\n".as_slice().into(), ..vm(name) }
 }
 
+/// The same, with a guest agent.
+#[must_use]
+pub fn vm_with_agent(name: &str) -> CreateVmRequest {
+    CreateVmRequest { user_data: b"#tiny: guest-agent\n".as_slice().into(), ..vm(name) }
+}
+
 /// The same, left off, without a NIC.
 #[must_use]
 pub fn vm_left_off(name: &str) -> CreateVmRequest {

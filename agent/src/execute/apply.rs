@@ -13,7 +13,7 @@ use dewpoint_proto::spec::{ImageRef, VmSpec};
 
 use super::history::Aim;
 use super::plan::question::Vm;
-use super::plan::{Next, Question, create, mark};
+use super::plan::{Next, Question, create, mark, snapshot};
 use super::step::Step;
 use crate::hypervisor::{Call, Consistency, DomainNic, DomainSpec, Hypervisor, Mark};
 use crate::network::{Shield, tap_name};
@@ -66,10 +66,13 @@ pub async fn apply(
         Step::Start => call(effects, Call::Start(vm)).await?,
         Step::AskShutdown => call(effects, Call::AskShutdown(vm)).await?,
         Step::PowerOff => call(effects, Call::PowerOff(vm)).await?,
-        Step::Thaw => call(effects, Call::Thaw(vm)).await?,
+        Step::Thaw => {
+            call(effects, Call::Thaw { vm, sent: snapshot::sent(question.history) }).await?;
+        }
         Step::BeginBackup => {
             let target = storage.make_backup_target(vm, id, present(question)?.mark.disk).await?;
-            let consistency = hypervisor.apply(Call::BeginBackup { vm, target }).await?;
+            let freeze = snapshot::freeze(question.history);
+            let consistency = hypervisor.apply(Call::BeginBackup { vm, target, freeze }).await?;
             return Ok(Made { consistency, ..Made::default() });
         }
         Step::AbortBackup => call(effects, Call::AbortBackup(vm)).await?,

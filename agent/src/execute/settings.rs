@@ -21,6 +21,9 @@ pub struct Settings {
     pub attempts: u32,
     /// The same for what needs the image server, which may be restarting.
     pub attempts_remote: u32,
+    /// How often a guest that does not thaw is asked to while a snapshot is undone, each time for half a minute; then its
+    /// VM is left to a person.
+    pub thaws: u32,
     /// Jobs (fetch, copy, hash, upload) at work at a time, over all VMs.
     pub builds: usize,
     /// How often a lane that waits looks again though nothing woke it.
@@ -44,6 +47,7 @@ impl Settings {
             backoff_most: Duration::from_secs(30),
             attempts: 3,
             attempts_remote: 8,
+            thaws: 30,
             builds: 10,
             sweep: Duration::from_secs(5),
             progress: Duration::from_secs(1),

@@ -18,7 +18,7 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
 use tokio::sync::broadcast;
 
-use super::{Call, Consistency, Details, Domain, DomainEvent, Domains, Hypervisor, Inspected, Seen};
+use super::{Call, Consistency, Details, Domain, DomainEvent, Domains, Freeze, Hypervisor, Inspected, Seen};
 use script::Fault;
 use world::World;
 
@@ -116,6 +116,14 @@ impl Hypervisor for FakeHypervisor {
 
 impl FakeHypervisor {
     async fn carry_out(&self, call: Call) -> Result<Option<Consistency>, Cause> {
+        if let Call::BeginBackup { vm, freeze: Freeze::Not(why), .. } = &call {
+            let begun = self.0.change(|state| state.carry_out(&call));
+            self.0.fuse().point("begin-backup: begun").await;
+            if self.0.change(|state| state.domains.get(vm).is_some_and(|domain| domain.frozen)) {
+                self.0.change(|state| state.wrongs.push("a backup of a frozen guest".to_owned()));
+            }
+            return begun.map(|()| Some(Consistency::Crash(why.clone())));
+        }
         if let Call::BeginBackup { vm, .. } = call {
             self.0.change(|state| state.freeze(vm))?;
             self.0.fuse().point("begin-backup: frozen").await;

@@ -23,6 +23,7 @@ mod call;
 mod eventloop;
 mod events;
 mod ffi;
+mod guest;
 mod inspect;
 mod lanes;
 mod link;
@@ -81,7 +82,7 @@ impl Libvirt {
         match call {
             Call::Start(_) => deadlines.start,
             Call::PowerOff(_) => deadlines.power_off,
-            Call::AskShutdown(_) | Call::Thaw(_) => deadlines.guest,
+            Call::AskShutdown(_) | Call::Thaw { .. } => deadlines.guest,
             Call::BeginBackup { .. } => deadlines.begin_backup,
             Call::Define(_)
             | Call::Mark(_)

@@ -226,7 +226,7 @@ fn what_happened_while_the_domain_was_busy_is_told_once_it_is_not() {
     let busy = |busy: Option<(Call, u32)>| {
         rig.world.change(|state| state.domains.get_mut(&vm).expect("a domain").late = busy);
     };
-    busy(Some((Call::Thaw(vm), 1_000_000)));
+    busy(Some((Call::AbortBackup(vm), 1_000_000)));
     rig.world.change(|state| state.tell(vm, "reboot"));
     rig.until_left(vm, |keeping| keeping.contains("at work"));
     busy(None);

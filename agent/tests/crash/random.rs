@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dewpoint_agent::hypervisor::fake::script::Fault;
-use dewpoint_agent::hypervisor::fake::world::{Content, Guest};
+use dewpoint_agent::hypervisor::fake::world::{Content, Guest, Thawing};
 use dewpoint_agent::journal::Admission;
 use dewpoint_proto::event::{
     Cancel, Destroy, DiskDisposal, InitialPower, Kind, Reboot, RebootManner, Restore, Snapshot, Stop,
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use crate::rig::{Rig, create, image};
 
 /// Calls and jobs that go wrong.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 19] = [
     "fetch-image",
     "make-disk",
     "make-seed",
@@ -29,7 +29,12 @@ const NAMES: [&str; 14] = [
     "ask-shutdown",
     "power-off",
     "begin-backup",
+    "thaw",
+    "abort-backup",
     "copy-snapshot",
+    "seal-snapshot",
+    "adopt-snapshot",
+    "upload",
     "retire-disk",
     "undefine",
     "remove-folder",
@@ -41,6 +46,8 @@ struct Turn {
     vm: usize,
     kind: usize,
     guest_obeys: bool,
+    /// Thaws that the guest's agent leaves unanswered.
+    deaf_thaws: u32,
     /// The agent is cut off at this point of the event, and, once restarted, at those.
     cuts: Vec<usize>,
     /// While the agent is dead for the first time: a cancel, or a destroy.
@@ -80,16 +87,17 @@ fn turn() -> impl Strategy<Value = Turn> {
     let later = prop_oneof![4 => Just(None), 1 => Just(Some(Later::Cancel)), 1 => Just(Some(Later::Destroy))];
     let fault = (0..NAMES.len(), 0..2_usize, 1..5_usize, 0..3_usize);
     (
-        (0..2_usize, 0..10_usize, any::<bool>()),
+        (0..2_usize, 0..10_usize, any::<bool>(), 0..3_u32),
         prop::collection::vec(0..30_usize, 0..3),
         later,
         prop::collection::vec(fault, 0..3),
         any::<bool>(),
     )
-        .prop_map(|((vm, kind, guest_obeys), cuts, later, faults, twice)| Turn {
+        .prop_map(|((vm, kind, guest_obeys, deaf_thaws), cuts, later, faults, twice)| Turn {
             vm,
             kind,
             guest_obeys,
+            deaf_thaws,
             cuts,
             later,
             faults,
@@ -140,7 +148,10 @@ impl Run {
 
     fn prepare(&mut self, turn: &Turn, vm: VmId) {
         let guest = if turn.guest_obeys { Guest::Obeys } else { Guest::Ignores };
-        self.rig.world.change(|state| state.guests.insert(vm, guest));
+        self.rig.world.change(|state| {
+            state.guests.insert(vm, guest);
+            state.thawing.insert(vm, Thawing::After(turn.deaf_thaws));
+        });
         let script = self.rig.world.script();
         script.heal();
         for (name, from, times, how) in &turn.faults {

@@ -414,6 +414,7 @@ fn quick() -> Settings {
         backoff_most: Duration::from_millis(4),
         attempts: 3,
         attempts_remote: 4,
+        thaws: 4,
         builds: 2,
         sweep: Duration::from_millis(10),
         progress: Duration::from_millis(2),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dewpoint_agent::execute::plan::Server;
 use dewpoint_agent::hypervisor::fake::script::Fault;
-use dewpoint_agent::hypervisor::fake::world::Guest;
+use dewpoint_agent::hypervisor::fake::world::{Guest, Thawing};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{
     Destroy, DiskDisposal, InitialPower, Kind, Reboot, RebootManner, Restore, Snapshot, Stop, Stubborn,
@@ -118,6 +118,10 @@ fn goes_well() -> Vec<Scenario> {
         Scenario {
             prepare: |rig, _| rig.server_is(Server::None),
             ..well("snapshot without an image server", Before::On, snapshot())
+        },
+        Scenario {
+            prepare: |rig, vm| rig.world.change(|state| _ = state.thawing.insert(vm, Thawing::After(2))),
+            ..well("snapshot of a guest that is slow to thaw", Before::On, snapshot())
         },
         well("restore of a running VM", Before::On, restore()),
         well("restore of a stopped VM", Before::Off, restore()),

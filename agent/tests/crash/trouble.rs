@@ -3,7 +3,7 @@
 use dewpoint_agent::execute::plan::Server;
 use dewpoint_agent::hypervisor::fake::domain::FakeDomain;
 use dewpoint_agent::hypervisor::fake::script::Fault;
-use dewpoint_agent::hypervisor::fake::world::Content;
+use dewpoint_agent::hypervisor::fake::world::{Content, Thawing};
 use dewpoint_agent::journal::Admission;
 use dewpoint_agent::journal::admission::Presence;
 use dewpoint_agent::storage::ImageServer;
@@ -70,6 +70,30 @@ fn a_libvirt_that_is_away_for_long_is_looked_for_and_adds_nothing_to_the_journal
     assert_eq!(rig.entries(event), entries, "an hour or a year: the journal grows by nothing");
     rig.world.script().heal();
     assert_eq!(rig.ended(event).name(), "succeeded");
+}
+
+#[test]
+fn a_guest_that_was_slow_to_thaw_is_not_frozen_again() {
+    let (mut rig, vm) = host_with_vm();
+    rig.world.change(|state| state.thawing.insert(vm, Thawing::After(2)));
+    let event = rig.send(vm, Kind::Snapshot(Snapshot { image_name: None }));
+    let Outcome::Succeeded(done) = rig.ended(event) else { panic!("{:?}", rig.ended(event)) };
+    assert!(done.note.contains("crash consistent"), "{}", done.note);
+    assert_eq!(rig.world.script().made("begin-backup"), 2);
+    assert!(!rig.world.state().domains[&vm].frozen);
+}
+
+#[test]
+fn a_guest_that_never_thaws_is_named_and_its_vm_is_free_for_a_reboot() {
+    let (mut rig, vm) = host_with_vm();
+    rig.world.change(|state| state.thawing.insert(vm, Thawing::Never));
+    let event = rig.send(vm, Kind::Snapshot(Snapshot { image_name: None }));
+    assert_eq!(reason(&rig.ended(event)), "GUEST_FROZEN");
+    let folder = &rig.world.state().folders[&vm];
+    assert!(folder.snapshots.is_empty() && folder.parts.is_empty(), "left: {folder:?}");
+    let reboot = rig.send(vm, hard_reboot());
+    assert_eq!(rig.ended(reboot).name(), "succeeded");
+    assert!(!rig.world.state().domains[&vm].frozen);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 // The tiny guest's only process after its init script: it answers HTTP, obeys the ACPI power
-// button and, when asked, sends frames that an honest guest would never send.
+// button and, when asked, sends frames that an honest guest would never send, and is a guest agent
+// of better and worse manners.
 //
 // It runs as PID 1 in an initramfs. Each request is served by a forked child, so that a slow
 // client never delays the power button. What it tells about the guest was left in /run/tiny by
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/fs.h>
 #include <linux/if_packet.h>
 #include <linux/input.h>
 #include <net/ethernet.h>
@@ -23,6 +25,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -429,6 +432,99 @@ static int write_marker(const char *value, size_t n) {
     return 0;
 }
 
+// ---- the guest agent ------------------------------------------------------------------------
+
+// Shared by the process that is the agent and those that serve HTTP.
+static struct {
+    char manners[16]; // honest, silent, refuses, slow, keeps
+    int times;        // slow: seconds before it freezes; keeps: thaws that it leaves unanswered
+    int freezes, thaws, frozen;
+} *agent;
+
+static int open_agent_port(void) {
+    DIR *dir = opendir("/sys/class/virtio-ports");
+    int found = -1;
+    for (struct dirent *d; dir && found < 0 && (d = readdir(dir));) {
+        char path[400];
+        snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", d->d_name);
+        char *name = d->d_name[0] == '.' ? NULL : slurp(path, NULL);
+        if (!name || strncmp(name, "org.qemu.guest_agent.0", 22)) continue;
+        snprintf(path, sizeof path, "/dev/%s", d->d_name);
+        found = open(path, O_RDWR | O_CLOEXEC);
+    }
+    if (dir) closedir(dir);
+    return found;
+}
+
+// Really freezes or thaws the disk.
+static int set_frozen(int freeze) {
+    int fd = open("/disk", O_RDONLY | O_DIRECTORY);
+    if (fd < 0) return -1;
+    int failed = ioctl(fd, freeze ? FIFREEZE : FITHAW, 0);
+    close(fd);
+    if (!failed) agent->frozen = freeze;
+    say("agent: %s, %s", freeze ? "freeze" : "thaw", failed ? strerror(errno) : "done");
+    return failed;
+}
+
+static void agent_hears(int port, const char *line) {
+    const char *id = strstr(line, "\"id\":");
+    int is_freeze = !!strstr(line, "guest-fsfreeze-freeze"), is_thaw = !!strstr(line, "guest-fsfreeze-thaw");
+    if (!strcmp(agent->manners, "silent")) return;
+    if (strstr(line, "guest-sync")) {
+        dprintf(port, "{\"return\":%lld}\n", id ? atoll(id + 5) : 0);
+    } else if (strstr(line, "guest-get-time")) {
+        dprintf(port, "{\"return\":1700000000000000000}\n");
+    } else if ((is_freeze || is_thaw) && !strcmp(agent->manners, "refuses")) {
+        dprintf(port, "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"this guest freezes nothing\"}}\n");
+    } else if (is_freeze) {
+        agent->freezes++;
+        if (!strcmp(agent->manners, "slow")) sleep((unsigned)agent->times);
+        dprintf(port, "{\"return\":%d}\n", set_frozen(1) == 0);
+    } else if (is_thaw) {
+        agent->thaws++;
+        if (!strcmp(agent->manners, "keeps") && agent->times-- > 0) return;
+        dprintf(port, "{\"return\":%d}\n", agent->frozen && set_frozen(0) == 0);
+    } else if (strstr(line, "guest-shutdown")) {
+        power(RB_POWER_OFF, "powering off, as asked by the guest agent's channel");
+    } else {
+        dprintf(port, "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"no such command\"}}\n");
+    }
+}
+
+static void be_agent(void) {
+    static char line[8192];
+    size_t n = 0;
+    int port = open_agent_port();
+    if (port < 0) say("agent: no port: %s", strerror(errno));
+    for (char c; port >= 0;) {
+        ssize_t got = read(port, &c, 1);
+        if (got <= 0) { // nobody has the other end open
+            usleep(100 * 1000);
+        } else if (c == '\n') {
+            line[n] = 0;
+            agent_hears(port, line);
+            n = 0;
+        } else if (n < sizeof line - 1) {
+            line[n++] = c;
+        }
+    }
+    _exit(1);
+}
+
+static void start_agent(void) {
+    agent = mmap(NULL, sizeof *agent, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    strcpy(agent->manners, "honest");
+    if (fork() == 0) be_agent();
+}
+
+static void describe_agent(FILE *out) {
+    fputc('{', out);
+    json_field(out, "manners", agent->manners);
+    fprintf(out, ",\"freezes\":%d,\"thaws\":%d,\"frozen\":%s}\n", agent->freezes, agent->thaws,
+            agent->frozen ? "true" : "false");
+}
+
 // ---- HTTP -----------------------------------------------------------------------------------
 
 static void percent_decode(char *s) {
@@ -525,6 +621,13 @@ static void serve(int fd) {
         // its arp locktime of one second.
         heal = status == 200 && !strcmp(param(query, "kind", ""), "arpmac");
         if (status != 200) fputs("{\"error\":\"no such kind, no such NIC, or no address of that family\"}\n", out);
+    } else if (!strcmp(path, "/agent") && agent) {
+        char *manners = param(query, "manners", "");
+        if (*manners) {
+            agent->times = atoi(param(query, "times", "0"));
+            snprintf(agent->manners, sizeof agent->manners, "%s", manners);
+        }
+        describe_agent(out);
     } else if (!strcmp(path, "/poweroff")) {
         how = RB_POWER_OFF;
         fputs("{\"poweroff\":true}\n", out);
@@ -571,10 +674,11 @@ static int open_power_buttons(struct pollfd *fds, int room) {
     return found;
 }
 
-static int run(int ignore_button) {
+static int run(int ignore_button, int with_agent) {
     signal(SIGCHLD, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     reboot(RB_DISABLE_CAD);
+    if (with_agent) start_agent();
     int listener = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
     struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(80)};
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
@@ -631,5 +735,10 @@ static int label(const char *path) {
 
 int main(int argc, char **argv) {
     if (argc == 3 && !strcmp(argv[1], "label")) return label(argv[2]);
-    return run(argc == 2 && !strcmp(argv[1], "--ignore-power-button"));
+    int ignore_button = 0, with_agent = 0;
+    for (int i = 1; i < argc; i++) {
+        ignore_button |= !strcmp(argv[i], "--ignore-power-button");
+        with_agent |= !strcmp(argv[i], "--guest-agent");
+    }
+    return run(ignore_button, with_agent);
 }

@@ -45,11 +45,16 @@ pub fn limit(question: &Question<'_>, step: Step) -> u32 {
 pub fn counted(question: &Question<'_>, step: Step) -> u32 {
     let counts = |tried: &&Try| match &tried.end {
         TryEnd::Open => false,
-        // Asking a guest again is part of the plan, not a failure.
-        TryEnd::Done(_) => step != Step::AskShutdown,
+        TryEnd::Done(_) => !is_asked_again(step),
         TryEnd::Failed(_, cause) => cause.reason != Reason::HypervisorDown,
     };
     u32::try_from(question.history.tries(step).filter(counts).count()).unwrap_or(u32::MAX)
+}
+
+/// Asking a guest again is part of the plan, not a failure: it may take its time to go down, and each backup that was cut
+/// off may have left it frozen.
+fn is_asked_again(step: Step) -> bool {
+    matches!(step, Step::AskShutdown | Step::Thaw)
 }
 
 fn may_undo(question: &Question<'_>) -> bool {
@@ -88,7 +93,7 @@ fn backoff(question: &Question<'_>, step: Step) -> Option<(Duration, String)> {
     let last = question.history.tries(step).rev().find(|tried| !matches!(tried.end, TryEnd::Open))?;
     let (at, why) = match &last.end {
         TryEnd::Failed(at, cause) => ((*at)?, format!("{step} failed: {}; it is tried again", cause.text)),
-        TryEnd::Done(at) if step != Step::AskShutdown => {
+        TryEnd::Done(at) if !is_asked_again(step) => {
             ((*at)?, format!("{step} had no effect that can be seen; it is tried again"))
         }
         TryEnd::Done(_) | TryEnd::Open => return None,

@@ -10,6 +10,9 @@
 //! is thawed first, the job ended, the file discarded, and the backup begun again. A copy, a hash or an upload that was cut
 //! off is repeated; uploads resume.
 //!
+//! **A guest agent that took a freeze and does not thaw** is asked again before anything else is done; then the backup
+//! begins without a freeze. One that never thaws ends the event, so that a person can reboot the VM.
+//!
 //! **Undo** thaws, ends the backup, and discards the file. An image that is in the cache already stays there, unnamed.
 
 use dewpoint_proto::cause::{Cause, Reason};
@@ -19,9 +22,9 @@ use dewpoint_proto::spec::ImageRef;
 
 use super::question::{Question, Server, Vm, known};
 use super::{Next, On, Plan, retry};
-use crate::execute::history::{History, TryEnd};
+use crate::execute::history::{History, Try, TryEnd};
 use crate::execute::step::Step;
-use crate::hypervisor::{BackupJob, Consistency};
+use crate::hypervisor::{BackupJob, Consistency, Freeze, FreezeSent};
 use crate::storage::{SnapshotFile, VmFiles};
 
 /// Towards the image.
@@ -50,9 +53,13 @@ pub fn make(question: &Question<'_>) -> Plan {
 /// # Errors
 /// A wait.
 pub fn undo(question: &Question<'_>) -> Plan {
+    let mut frozen = None;
     if let Some(vm) = question.vm_if_there()?.filter(Vm::is_on) {
         if needs_thaw(question.history) {
-            return Ok(Next::step(Step::Thaw));
+            frozen = never_thaws(question);
+            if frozen.is_none() {
+                return Ok(Next::step(Step::Thaw));
+            }
         }
         let running = matches!(vm.domain.backup, BackupJob::Running { .. });
         if running && question.history.started(Step::BeginBackup) {
@@ -62,7 +69,30 @@ pub fn undo(question: &Question<'_>) -> Plan {
     let id = question.id();
     let left =
         question.files()?.is_some_and(|files| files.snapshots.contains_key(&id) || has_leftovers(files, id));
-    Ok(if left { Next::step(Step::Discard) } else { Next::done() })
+    Ok(match frozen {
+        _ if left => Next::step(Step::Discard),
+        Some(cause) => Next::Fail(cause),
+        None => Next::done(),
+    })
+}
+
+/// Whether the next backup of an event freezes the guest: not again, once its agent took a freeze and did not thaw.
+#[must_use]
+pub fn freeze(history: &History) -> Freeze {
+    match not_thawed(history) {
+        Some(cause) => Freeze::Not(cause.text.clone()),
+        None => Freeze::IfItAnswers,
+    }
+}
+
+/// What is known of the freeze that a thaw is for.
+#[must_use]
+pub fn sent(history: &History) -> FreezeSent {
+    let begun = history.all().iter().rev().find(|tried| tried.step == Step::BeginBackup);
+    match begun.map(|tried| &tried.end) {
+        Some(TryEnd::Failed(_, cause)) if cause.reason == Reason::GuestFrozen => FreezeSent::Surely,
+        _ => FreezeSent::Perhaps,
+    }
 }
 
 /// Whether half-made files of an event are there, or a base that no disk rests on: what a discard removes.
@@ -166,6 +196,30 @@ fn needs_thaw(history: &History) -> bool {
     since
         .find(|tried| tried.step == Step::BeginBackup)
         .is_some_and(|tried| !matches!(tried.end, TryEnd::Done(_)))
+}
+
+fn not_thawed(history: &History) -> Option<&Cause> {
+    let begun = history.all().iter().filter(|tried| tried.step == Step::BeginBackup);
+    begun.rev().find_map(|tried| match &tried.end {
+        TryEnd::Failed(_, cause) if cause.reason == Reason::GuestFrozen => Some(cause),
+        TryEnd::Failed(..) | TryEnd::Done(_) | TryEnd::Open => None,
+    })
+}
+
+/// Why the guest is left as it may be: it was asked to thaw as often as is worth it while undoing, and the VM is to be
+/// free for a person's reboot.
+fn never_thaws(question: &Question<'_>) -> Option<Cause> {
+    let failed = |tried: &&Try| match &tried.end {
+        TryEnd::Failed(_, cause) => cause.reason == Reason::GuestFrozen,
+        TryEnd::Done(_) | TryEnd::Open => false,
+    };
+    let mut tries = question.history.tries(Step::Thaw).rev().filter(failed);
+    let last = tries.next()?;
+    let more = u32::try_from(tries.count()).unwrap_or(u32::MAX);
+    match &last.end {
+        TryEnd::Failed(_, cause) if more.saturating_add(1) >= question.settings.thaws => Some(cause.clone()),
+        _ => None,
+    }
 }
 
 fn spent(question: &Question<'_>) -> bool {

@@ -19,7 +19,7 @@ use crate::execute::history::History;
 use crate::execute::observed::Observed;
 use crate::execute::settings::Settings;
 use crate::execute::step::Step;
-use crate::hypervisor::{BackupJob, Control, Domain, Mark, Seen, Wanted};
+use crate::hypervisor::{BackupJob, Control, Domain, Freeze, FreezeSent, Mark, Seen, Wanted};
 use crate::journal::entry::{Entry, UndoneAs};
 use crate::storage::{SnapshotFile, VmFiles};
 
@@ -314,6 +314,30 @@ fn a_completed_job_is_believed_only_if_its_begin_was_answered() {
     assert_eq!(thawed(running()).steps(), [Step::AbortBackup]);
     assert_eq!(case(running()).gives_up(), Reason::VmBusy);
     assert_eq!(case(BackupJob::Wedged("lost".to_owned())).gives_up(), Reason::HypervisorError);
+}
+
+#[test]
+fn a_guest_that_took_a_freeze_is_thawed_first_and_not_frozen_again() {
+    let frozen = || Case::new(snapshot()).after(failed(Step::BeginBackup, Reason::GuestFrozen));
+    assert_eq!(frozen().steps(), [Step::Thaw]);
+    assert_eq!(super::snapshot::sent(&frozen().history), FreezeSent::Surely);
+    assert!(matches!(super::snapshot::freeze(&frozen().history), Freeze::Not(_)));
+    let cut_off = Case::new(snapshot()).after([began(Step::BeginBackup)]);
+    assert_eq!(super::snapshot::sent(&cut_off.history), FreezeSent::Perhaps);
+    assert_eq!(super::snapshot::freeze(&cut_off.history), Freeze::IfItAnswers);
+
+    // While undoing it is asked again and again, and not for ever: the VM is to be free for a reboot.
+    let asked = |times: usize| {
+        let asks = std::iter::repeat_with(|| failed(Step::Thaw, Reason::GuestFrozen)).take(times).flatten();
+        let mut case = frozen().after([undone()]).after(asks);
+        case.now += Duration::from_secs(31);
+        case
+    };
+    let most = usize::try_from(Settings::with_bridge("br0".parse().unwrap()).thaws).unwrap();
+    assert_eq!(asked(most - 1).steps(), [Step::Thaw]);
+    assert!(matches!(asked(most).next(), Next::Fail(cause) if cause.reason == Reason::GuestFrozen));
+    let with_file = asked(most).files(|files| files.snapshots.extend([(NEW, SnapshotFile::Partial)]));
+    assert_eq!(with_file.steps(), [Step::Discard]);
 }
 
 #[test]

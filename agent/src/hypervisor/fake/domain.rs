@@ -6,7 +6,7 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::vm_state::Power;
 
-use super::world::{Content, Guest, State};
+use super::world::{Content, Guest, State, Thawing};
 use crate::hypervisor::{
     BackupJob, Call, Control, Details, Domain, DomainEvent, DomainNic, DomainSpec, Domains, InspectedNic,
     Mark, Seen, domain_name,
@@ -138,9 +138,29 @@ impl State {
         }
     }
 
+    /// An error: it is frozen, and its agent does not say so.
     pub(super) fn freeze(&mut self, vm: VmId) -> Result<(), Cause> {
         let domain = self.domain(vm)?;
         domain.frozen = domain.is_on();
+        match self.thawing.get(&vm) {
+            Some(Thawing::After(1..) | Thawing::Never) => Err(frozen()),
+            Some(Thawing::After(0)) | None => Ok(()),
+        }
+    }
+
+    /// What the guest agent answers to a thaw.
+    fn ask_to_thaw(&mut self, vm: VmId) -> Result<(), Cause> {
+        if !self.domain(vm)?.is_on() {
+            return Ok(());
+        }
+        match self.thawing.get_mut(&vm) {
+            Some(Thawing::Never) => return Err(frozen()),
+            Some(Thawing::After(left @ 1..)) => {
+                *left -= 1;
+                return Err(frozen());
+            }
+            Some(Thawing::After(0)) | None => self.thaw(vm),
+        }
         Ok(())
     }
 
@@ -177,10 +197,7 @@ impl State {
                     domain.backup = None;
                 }
             }),
-            Call::Thaw(_) => {
-                self.thaw(vm);
-                Ok(())
-            }
+            Call::Thaw { .. } => self.ask_to_thaw(vm),
             Call::AutostartOff(_) => self.domain(vm).map(|domain| domain.autostart = false),
         };
         self.told.push(DomainEvent::Changed(vm, call.name().to_owned()));
@@ -313,6 +330,10 @@ impl State {
 fn event_of(target: &Path) -> Result<EventId, Cause> {
     let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     name.split('.').next().unwrap_or_default().parse()
+}
+
+fn frozen() -> Cause {
+    Cause::new(Reason::GuestFrozen, "the guest agent took a freeze and does not thaw")
 }
 
 fn said(text: &str) -> Cause {

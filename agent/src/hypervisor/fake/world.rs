@@ -41,6 +41,8 @@ pub struct State {
     pub runs: Vec<(VmId, RunId, EventId)>,
     /// How guests behave; a VM that is not named obeys at once.
     pub guests: BTreeMap<VmId, Guest>,
+    /// How guest agents thaw; a VM that is not named does at once.
+    pub thawing: BTreeMap<VmId, Thawing>,
     /// Something that should not have been asked of a host; a test that finds any has failed.
     pub wrongs: Vec<String>,
     pub(super) told: Vec<DomainEvent>,
@@ -82,6 +84,15 @@ pub enum Guest {
     TakesLooks(u32),
     /// It stays.
     Ignores,
+}
+
+/// What a guest agent does when it was sent a freeze.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thawing {
+    /// It freezes, and leaves so many thaws unanswered.
+    After(u32),
+    /// It freezes, and answers nothing any more.
+    Never,
 }
 
 impl Default for World {

@@ -8,7 +8,7 @@ use virt_sys as sys;
 
 use super::link::Session;
 use super::trouble::{Trouble, code, is_no_domain};
-use super::{Settings, backup, ffi, mark, observe, xml};
+use super::{Settings, backup, guest, mark, observe, xml};
 use crate::hypervisor::{Call, Consistency, DomainSpec, Mark, Seen, domain_name};
 
 type Done = Result<(), Trouble>;
@@ -39,11 +39,12 @@ pub(super) fn make(
         Call::PowerOff(_) => handle.destroy_flags(sys::VIR_DOMAIN_DESTROY_DEFAULT)?,
         Call::AskShutdown(_) => ask_shutdown(&handle, settings)?,
         Call::Undefine(_) => undefine(&handle)?,
-        Call::BeginBackup { target, .. } => {
-            return backup::begin(&handle, settings, &xml::backup(session.owner()?, target)?).map(Some);
+        Call::BeginBackup { target, freeze, .. } => {
+            let xml = xml::backup(session.owner()?, target)?;
+            return backup::begin(&handle, settings, &xml, freeze).map(Some);
         }
         Call::AbortBackup(_) => backup::abort(&handle)?,
-        Call::Thaw(_) => backup::thaw(&handle, settings)?,
+        Call::Thaw { sent, .. } => guest::thaw(&handle, settings, *sent)?,
         Call::AutostartOff(_) => drop(handle.set_autostart(false)?),
     }
     Ok(None)
@@ -60,7 +61,7 @@ pub(super) fn what(call: &Call) -> &'static str {
         Call::Undefine(_) => "undefine the domain",
         Call::BeginBackup { .. } => "begin the backup",
         Call::AbortBackup(_) => "end the backup",
-        Call::Thaw(_) => "thaw the guest's file systems",
+        Call::Thaw { .. } => "thaw the guest's file systems",
         Call::AutostartOff(_) => "switch the domain's autostart off",
     }
 }
@@ -105,14 +106,10 @@ fn start(handle: &Handle) -> Done {
 /// By the guest agent when it answers, else by the power button. Never by a reboot call, which a guest that ignores it
 /// would carry out at its next power-off.
 fn ask_shutdown(handle: &Handle, settings: &Settings) -> Done {
-    ffi::set_agent_timeout(handle, settings.agent_seconds())?;
-    match handle.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_GUEST_AGENT) {
-        Ok(()) => Ok(()),
-        Err(error) if backup::is_agent_trouble(&error) => {
-            Ok(handle.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)?)
-        }
-        Err(error) => Err(error.into()),
+    if !guest::shut_down(handle, settings)? {
+        handle.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)?;
     }
+    Ok(())
 }
 
 fn undefine(handle: &Handle) -> Done {

@@ -76,7 +76,7 @@ fn refused(what: &str, error: &Error) -> Cause {
 }
 
 /// libvirt's message, on one line and no longer than an error message should be: guests and files can put text in it.
-fn said(error: &Error) -> String {
+pub(super) fn said(error: &Error) -> String {
     let mut text: String =
         error.message().chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
     text.truncate(text.trim_end().len());

@@ -6,7 +6,9 @@ use dewpoint_proto::cause::Reason;
 
 use super::host::{TestVm, event, qemu_img, settings, there, until};
 use crate::hypervisor::libvirt::Libvirt;
-use crate::hypervisor::{BackingFile, BackupJob, Call, DiskFormat, Domain, Hypervisor, Seen};
+use crate::hypervisor::{
+    BackingFile, BackupJob, Call, DiskFormat, Domain, Freeze, FreezeSent, Hypervisor, Seen,
+};
 
 /// A running VM whose disk is an overlay on a base, with data in both.
 async fn running(libvirt: &Libvirt, name: &str, bytes: u64) -> TestVm {
@@ -31,6 +33,10 @@ fn target(vm: &TestVm, name: &str, bytes: u64) -> PathBuf {
     path
 }
 
+fn begin(vm: &TestVm, target: PathBuf) -> Call {
+    Call::BeginBackup { vm: vm.id(), target, freeze: Freeze::IfItAnswers }
+}
+
 fn ended(seen: &Seen<Domain>) -> bool {
     seen.there().is_some_and(|domain| matches!(domain.backup, BackupJob::Completed | BackupJob::Failed(_)))
 }
@@ -41,7 +47,7 @@ async fn a_running_vm_is_backed_up_into_a_self_contained_image() {
     let vm = running(&libvirt, "backup", 8 << 20).await;
     let target = target(&vm, "target.qcow2", 8 << 20);
     let mut events = libvirt.events();
-    libvirt.apply(Call::BeginBackup { vm: vm.id(), target: target.clone() }).await.unwrap();
+    libvirt.apply(begin(&vm, target.clone())).await.unwrap();
     event(&mut events, vm.id(), "job-completed").await;
     let seen = until(&libvirt, vm.id(), "backed up", ended).await;
     assert_eq!(seen.there().unwrap().backup, BackupJob::Completed);
@@ -58,10 +64,10 @@ async fn a_second_backup_is_not_taken_for_the_first() {
     let libvirt = Libvirt::new(settings()).unwrap();
     let vm = running(&libvirt, "second", 8 << 20).await;
     let first = target(&vm, "first.qcow2", 8 << 20);
-    libvirt.apply(Call::BeginBackup { vm: vm.id(), target: first }).await.unwrap();
+    libvirt.apply(begin(&vm, first)).await.unwrap();
     until(&libvirt, vm.id(), "backed up", ended).await;
     let missing = vm.dir().join("missing.qcow2");
-    libvirt.apply(Call::BeginBackup { vm: vm.id(), target: missing }).await.unwrap_err();
+    libvirt.apply(begin(&vm, missing)).await.unwrap_err();
     assert_eq!(there(&libvirt, vm.id()).await.backup, BackupJob::None);
 }
 
@@ -71,7 +77,7 @@ async fn an_aborted_backup_has_failed_and_leaves_its_target() {
     let vm = running(&libvirt, "abort", 8 << 20).await;
     libvirt.apply(Call::AbortBackup(vm.id())).await.expect("nothing to abort is no error");
     let file = target(&vm, "target.qcow2", 8 << 20);
-    libvirt.apply(Call::BeginBackup { vm: vm.id(), target: file.clone() }).await.unwrap();
+    libvirt.apply(begin(&vm, file.clone())).await.unwrap();
     libvirt.apply(Call::AbortBackup(vm.id())).await.unwrap();
     until(&libvirt, vm.id(), "ended", ended).await;
     assert!(file.exists());
@@ -82,11 +88,11 @@ async fn a_vm_that_goes_off_fails_its_backup() {
     let libvirt = Libvirt::new(settings()).unwrap();
     let vm = running(&libvirt, "off", 8 << 20).await;
     let file = target(&vm, "target.qcow2", 8 << 20);
-    libvirt.apply(Call::BeginBackup { vm: vm.id(), target: file.clone() }).await.unwrap();
+    libvirt.apply(begin(&vm, file.clone())).await.unwrap();
     libvirt.apply(Call::PowerOff(vm.id())).await.unwrap();
     let off = there(&libvirt, vm.id()).await;
     assert!(!matches!(off.backup, BackupJob::Running { .. }), "{off:?}");
-    let refused = libvirt.apply(Call::BeginBackup { vm: vm.id(), target: file }).await.unwrap_err();
+    let refused = libvirt.apply(begin(&vm, file)).await.unwrap_err();
     assert_eq!(refused.reason, Reason::HypervisorError);
 }
 
@@ -94,5 +100,5 @@ async fn a_vm_that_goes_off_fails_its_backup() {
 async fn thawing_a_guest_without_an_agent_is_nothing_to_do() {
     let libvirt = Libvirt::new(settings()).unwrap();
     let vm = running(&libvirt, "thaw", 8 << 20).await;
-    libvirt.apply(Call::Thaw(vm.id())).await.unwrap();
+    libvirt.apply(Call::Thaw { vm: vm.id(), sent: FreezeSent::Perhaps }).await.unwrap();
 }

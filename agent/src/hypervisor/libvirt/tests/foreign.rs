@@ -9,7 +9,7 @@ use dewpoint_proto::vm_state::Power;
 use super::host::{TestVm, raw, settings, there};
 use crate::hypervisor::libvirt::xml::Owner;
 use crate::hypervisor::libvirt::{Libvirt, Settings, mark, xml};
-use crate::hypervisor::{Call, Hypervisor, Mark, Seen, domain_name};
+use crate::hypervisor::{Call, Freeze, FreezeSent, Hypervisor, Mark, Seen, domain_name};
 
 /// A running domain with the VM's UUID, whose metadata is as given.
 fn running_with(vm: &TestVm, metadata: &str) {
@@ -28,9 +28,9 @@ fn every_call(vm: &TestVm) -> Vec<Call> {
         Call::PowerOff(vm.id()),
         Call::AskShutdown(vm.id()),
         Call::Undefine(vm.id()),
-        Call::BeginBackup { vm: vm.id(), target: vm.dir().join("target") },
+        Call::BeginBackup { vm: vm.id(), target: vm.dir().join("target"), freeze: Freeze::IfItAnswers },
         Call::AbortBackup(vm.id()),
-        Call::Thaw(vm.id()),
+        Call::Thaw { vm: vm.id(), sent: FreezeSent::Perhaps },
         Call::AutostartOff(vm.id()),
     ]
 }

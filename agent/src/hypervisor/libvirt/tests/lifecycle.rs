@@ -6,7 +6,7 @@ use dewpoint_proto::vm_state::Power;
 
 use super::host::{TestVm, event, raw, settings, there, until};
 use crate::hypervisor::libvirt::Libvirt;
-use crate::hypervisor::{BackupJob, Call, Control, Hypervisor, Mark, Seen, Wanted};
+use crate::hypervisor::{BackupJob, Call, Control, FreezeSent, Hypervisor, Mark, Seen, Wanted};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_is_defined_started_marked_powered_off_and_undefined() {
@@ -120,7 +120,12 @@ async fn a_managed_save_does_not_bring_an_old_run_back() {
 async fn calls_for_an_absent_domain_fail() {
     let libvirt = Libvirt::new(settings()).unwrap();
     let nobody = VmId::fresh();
-    for call in [Call::Start(nobody), Call::PowerOff(nobody), Call::AskShutdown(nobody), Call::Thaw(nobody)] {
+    for call in [
+        Call::Start(nobody),
+        Call::PowerOff(nobody),
+        Call::AskShutdown(nobody),
+        Call::Thaw { vm: nobody, sent: FreezeSent::Perhaps },
+    ] {
         let refused = libvirt.apply(call).await.unwrap_err();
         assert_eq!(refused.fields["libvirt_code"], "42");
     }
