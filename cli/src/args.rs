@@ -210,4 +210,33 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    /// Every command that is shown to people, as words.
+    fn shown(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>) {
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            let words: Vec<_> = words.iter().cloned().chain([below.get_name().to_owned()]).collect();
+            assert!(below.get_about().is_some(), "{words:?} says what it does");
+            shown(below, &words, found);
+            found.push(words);
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_man_page_and_completions() {
+        let mut commands = Vec::new();
+        shown(&Cli::command(), &[], &mut commands);
+        assert!(commands.len() > 30, "{commands:?}");
+        let mut script = Vec::new();
+        clap_complete::generate(clap_complete::Shell::Bash, &mut Cli::command(), "dewpoint", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        clap_mangen::generate_to(Cli::command(), folder.path()).unwrap();
+        for words in commands {
+            let page = folder.path().join(format!("dewpoint-{}.1", words.join("-")));
+            assert!(page.exists(), "{}", page.display());
+            let completed =
+                format!("dewpoint__subcmd__{}", words.join("__subcmd__").replace('-', "__subcmd__"));
+            assert!(script.contains(&completed), "{completed}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::cause::{Cause, Reason};
 
 macro_rules! uuid_id {
-    ($(#[$doc:meta])* $name:ident, $word:literal) => {
+    ($(#[$doc:meta])* $name:ident, $a:literal $word:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -43,7 +43,7 @@ macro_rules! uuid_id {
                     Ok(id) if !id.is_nil() => Ok(Self(id)),
                     _ => Err(Cause::new(
                         Reason::Invalid,
-                        format!(concat!("`{}` is not a ", $word, " id"), crate::cause::shortened(text)),
+                        format!(concat!("`{}` is not ", $a, " ", $word, " id"), crate::cause::shortened(text)),
                     )
                     .advise(concat!("give the ", $word, " id as a UUID, such as 018f3c5e-7c1a-7d3e-9a5b-2f6d8c4b1a90"))),
                 }
@@ -54,27 +54,27 @@ macro_rules! uuid_id {
 
 uuid_id!(
     /// One hypervisor. Never its hostname.
-    HostId, "host"
+    HostId, "a" "host"
 );
 uuid_id!(
     /// One virtual machine; also its libvirt domain UUID.
-    VmId, "VM"
+    VmId, "a" "VM"
 );
 uuid_id!(
     /// One event: the caller's idempotency key, or else made by the coordinator.
-    EventId, "event"
+    EventId, "an" "event"
 );
 uuid_id!(
     /// One power-on of a VM.
-    RunId, "run"
+    RunId, "a" "run"
 );
 uuid_id!(
     /// Made with the journal database, lost with it.
-    JournalId, "journal"
+    JournalId, "a" "journal"
 );
 uuid_id!(
     /// One live stream between an agent and a coordinator.
-    SessionId, "session"
+    SessionId, "a" "session"
 );
 
 impl From<EventId> for RunId {

@@ -42,6 +42,7 @@ pub enum Command {
     /// A VM's whole story: what was asked, each step and libvirt call, each state seen, and what is waited for now.
     Why(WhyArgs),
     /// Carry out an event from a TOML or JSON file, without a coordinator.
+    #[command(after_long_help = super::event_file::manual::MANUAL)]
     Submit(SubmitArgs),
     /// Compare coordinator, journal, libvirt, disk and network, and say what to do where they disagree.
     ///
@@ -279,4 +280,50 @@ pub enum OrphansCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Every command that is shown to people, as words.
+    fn shown(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>) {
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            let words: Vec<_> = words.iter().cloned().chain([below.get_name().to_owned()]).collect();
+            assert!(below.get_about().is_some(), "{words:?} says what it does");
+            shown(below, &words, found);
+            found.push(words);
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_man_page_and_completions() {
+        Cli::command().debug_assert();
+        let mut commands = Vec::new();
+        shown(&Cli::command(), &[], &mut commands);
+        assert!(commands.len() > 15, "{commands:?}");
+        let mut script = Vec::new();
+        clap_complete::generate(
+            clap_complete::Shell::Bash,
+            &mut Cli::command(),
+            "dewpoint-agent",
+            &mut script,
+        );
+        let script = String::from_utf8(script).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        clap_mangen::generate_to(Cli::command(), folder.path()).unwrap();
+        for words in commands {
+            let page = folder.path().join(format!("dewpoint-agent-{}.1", words.join("-")));
+            assert!(page.exists(), "{}", page.display());
+            let completed = format!(
+                "dewpoint__subcmd__agent__subcmd__{}",
+                words.join("__subcmd__").replace('-', "__subcmd__")
+            );
+            assert!(script.contains(&completed), "{completed}");
+        }
+        let submit = std::fs::read_to_string(folder.path().join("dewpoint-agent-submit.1")).unwrap();
+        assert!(submit.contains("gateway4"), "with the keys of an event file: {submit}");
+    }
 }

@@ -14,6 +14,7 @@
 //! gateway4 = "192.0.2.1"
 //! ```
 
+pub mod manual;
 pub mod write;
 
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ use serde_json::{Map, Value};
 
 /// A file larger than this is not an event.
 const MOST_BYTES: u64 = 1024 * 1024;
-const ADVICE: &str = "see the manual of `dewpoint-agent submit` for the keys of each kind";
+const ADVICE: &str = "see `dewpoint-agent submit --help` for the keys of each kind";
 
 /// Reads an event from a file; `.json` is JSON, all else TOML.
 ///

@@ -69,7 +69,7 @@ fn a_value_that_does_not_fit_is_refused_before_anything_is_sent() {
             "not in 192.0.2.0/24",
         ),
         (&["network", "create", "lan", "--subnet4", "2001:db8::/64"], "other family"),
-        (&["event", "show", "7"], "is not a event id"),
+        (&["event", "show", "7"], "is not an event id"),
     ] {
         let ran = run(NOBODY, args);
         assert_eq!(ran.exit, Exit::Refused, "{args:?}: {ran:?}");

@@ -68,5 +68,6 @@ pub(crate) fn table(explanation: &Explanation, paint: Paint) -> String {
         let name = if host.hostname.is_empty() { &host.host_id } else { &host.hostname };
         table.row([name.clone(), verdict.to_owned(), score, host.text.clone()]);
     }
-    format!("placement, {} hosts considered:\n{}", explanation.considered, table.render(paint))
+    let hosts = if explanation.considered == 1 { "host" } else { "hosts" };
+    format!("placement, {} {hosts} considered:\n{}", explanation.considered, table.render(paint))
 }
