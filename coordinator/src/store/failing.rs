@@ -95,3 +95,27 @@ twin! {
     addresses(network: &NetworkName) -> Vec<IpAddr>;
     }
 }
+
+mod tests {
+    use super::FailingStore;
+    use crate::store::contract::{Factory, contract_suite};
+    use crate::store::sqlite::SqliteStore;
+    use crate::store::sqlite::tests::InFolders;
+
+    /// The suite knows a store by its trait alone: it runs unchanged for another one.
+    struct Twins(InFolders);
+
+    impl Factory for Twins {
+        type Store = FailingStore<SqliteStore>;
+
+        fn fresh(&self) -> Self::Store {
+            FailingStore::whole(self.0.fresh())
+        }
+
+        fn after_crash(&self, store: &Self::Store) -> Self::Store {
+            FailingStore::whole(self.0.after_crash(&store.store))
+        }
+    }
+
+    contract_suite!(Twins(InFolders::new()));
+}

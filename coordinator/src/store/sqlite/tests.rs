@@ -6,13 +6,13 @@ use crate::store::contract::{Factory, contract_suite};
 
 /// Stores in folders that go with the factory. When they go, each is checked as `dewpoint-coordinator check` would: whatever
 /// a case did, its rows agree.
-struct InFolders {
+pub(crate) struct InFolders {
     folder: tempfile::TempDir,
     count: AtomicUsize,
 }
 
 impl InFolders {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("dewpoint-store-").tempdir().unwrap();
         Self { folder, count: AtomicUsize::new(0) }
     }
