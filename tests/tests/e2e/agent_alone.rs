@@ -48,7 +48,7 @@ impl Alone {
 }
 
 #[tokio::test]
-async fn events_from_files_build_reboot_and_remove_a_vm() {
+async fn events_from_files_build_reboot_snapshot_restore_and_remove_a_vm() {
     let alone = Alone::start().await;
     let vm = VmId::fresh();
     let (status, said, errors) = alone.submit("create.toml", &alone.create(vm));
@@ -62,6 +62,21 @@ async fn events_from_files_build_reboot_and_remove_a_vm() {
     let (status, said, errors) = alone.submit("reboot.json", &reboot);
     assert_eq!(status, 0, "{said}{errors}");
     guest.until_rebooted(&before).await;
+
+    guest.until_up().await;
+    guest.mark("before the snapshot").await;
+    let (status, said, errors) =
+        alone.submit("snapshot.toml", &format!("kind = 'snapshot'\nvm = '{vm}'\nnote = 'to come back to'"));
+    assert_eq!(status, 0, "{said}{errors}");
+    assert!(said.contains("crash consistent"), "how far it can be trusted: {said}");
+    let digest = said.lines().find_map(|line| line.trim().strip_prefix("image")).unwrap().trim();
+    guest.mark("after the snapshot").await;
+    let taken = guest.until_up().await;
+    let (status, said, errors) =
+        alone.submit("restore.toml", &format!("kind = 'restore'\nvm = '{vm}'\nimage = '{digest}'"));
+    assert_eq!(status, 0, "{said}{errors}");
+    let restored = guest.until_rebooted(&taken).await;
+    assert_eq!(restored.marker.as_deref(), Some("before the snapshot"));
 
     let (status, _, errors) = alone.submit("again.toml", &alone.create(vm));
     assert_eq!(status, 4, "a VM that exists is refused: {errors}");

@@ -2,13 +2,14 @@
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::EventId;
+use dewpoint_proto::outcome::{Outcome, Succeeded};
 use dewpoint_proto::time::Millis;
 use serde_json::{Value, json};
 
 use crate::journal::entry::Entry;
 use crate::journal::{EntryRow, EventFilter, EventRow, Page, Reader};
 use crate::local::cli::EventsArgs;
-use crate::local::print::{self, Form};
+use crate::local::print::{self, Form, wrapped};
 
 pub(super) fn list(reader: &Reader, args: &EventsArgs, form: Form) -> Result<(), Cause> {
     let filter = EventFilter { vm: args.vm, unfinished: args.unfinished };
@@ -46,13 +47,7 @@ pub(super) fn show(reader: &Reader, id: EventId, form: Form) -> Result<(), Cause
         print::out(format_args!("finished    {}, after {}", print::when(at), print::span(at.since(from))));
     }
     if let Some(outcome) = &row.outcome {
-        print::out(format_args!("end         {}", outcome.name()));
-        if let Some(cause) = outcome.cause() {
-            print::out(format_args!(
-                "why         {} ({})\nnext        {}",
-                cause.text, cause.reason, cause.advice
-            ));
-        }
+        print::out(end(outcome));
     }
     let mut table = print::table(&["at", "entry", "after"]);
     let mut before = row.accepted_at;
@@ -63,6 +58,26 @@ pub(super) fn show(reader: &Reader, id: EventId, form: Form) -> Result<(), Cause
     }
     print::out(format_args!("\n{table}"));
     Ok(())
+}
+
+/// How it ended, and what a person is to know of that.
+fn end(outcome: &Outcome) -> String {
+    let mut said = vec![("end", outcome.name().to_owned())];
+    if let Outcome::Succeeded(done) = outcome {
+        said.extend(made(done));
+    }
+    if let Some(cause) = outcome.cause() {
+        said.push(("why", format!("{} ({})", cause.text, cause.reason)));
+        said.push(("next", cause.advice.clone()));
+    }
+    let lines = said.iter().filter(|(_, text)| !text.is_empty());
+    lines.map(|(word, text)| wrapped(&format!("{word:12}"), text)).collect::<Vec<_>>().join("\n")
+}
+
+/// What a success made, and what is to be known of it; empty: nothing.
+pub(super) fn made(done: &Succeeded) -> [(&'static str, String); 2] {
+    let image = done.image.as_ref().map(|image| image.digest.to_string());
+    [("image", image.unwrap_or_default()), ("note", done.note.clone())]
 }
 
 fn clock(at: Millis) -> String {

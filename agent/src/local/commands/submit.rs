@@ -15,6 +15,7 @@ use dewpoint_proto::wire::local::{SubmitRequest, SubmitResponse, WatchRequest, W
 use serde_json::json;
 use tonic::transport::Channel;
 
+use super::events::made;
 use crate::config::Config;
 use crate::local::cli::SubmitArgs;
 use crate::local::print::{self, Form};
@@ -97,6 +98,11 @@ fn finished(id: EventId, outcome: &Outcome, form: Form) -> Result<(), Cause> {
         (None, Form::Json) => print::json(&json!({ "event_id": id, "outcome": outcome })),
         (None, Form::Text) => {
             print::out(format_args!("event {id} {}", outcome.name()));
+            if let Outcome::Succeeded(done) = outcome {
+                for (word, text) in made(done).iter().filter(|(_, text)| !text.is_empty()) {
+                    print::out(print::wrapped(&format!("  {word:7}"), text));
+                }
+            }
             Ok(())
         }
     }
