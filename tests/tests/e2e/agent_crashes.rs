@@ -160,3 +160,47 @@ async fn a_reboot_cut_off_anywhere_is_one_new_run() {
     assert_eq!(fleet.domain(&vm).live("run"), Some(event.event_id));
     guest.until_rebooted(&before).await;
 }
+
+#[tokio::test]
+async fn a_stop_and_a_start_cut_off_anywhere_end_as_asked() {
+    let mut fleet = Fleet::start().await;
+    let vm = fleet.caller.done(request::vm(&fleet.lab.name("web"))).await.vm_id;
+    for (stop, start) in [("mark", "mark"), ("ask-shutdown", "start"), ("power-off", "start")] {
+        // Its guest has not booted, and hears nothing.
+        let stopped = cut_off(&mut fleet, request::stop_by_force(&vm, 2), Moment::Step(stop)).await;
+        let domain = fleet.domain(&vm);
+        assert!(!domain.active, "{stop}");
+        assert_eq!(
+            (domain.mark("wanted").as_deref(), domain.mark("event")),
+            (Some("off"), Some(stopped.event_id))
+        );
+        let started = cut_off(&mut fleet, request::start(&vm), Moment::Step(start)).await;
+        let domain = fleet.domain(&vm);
+        assert!(domain.active, "{start}");
+        assert_eq!(
+            (domain.mark("wanted").as_deref(), domain.live("run")),
+            (Some("on"), Some(started.event_id))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_that_is_cut_off_undoes_its_event_once() {
+    let mut fleet = Fleet::start().await;
+    let vm = fleet.caller.done(request::vm(&fleet.lab.name("web"))).await.vm_id;
+    let itself = Bystander::of(&fleet, &vm);
+    let journal = Journal::of(&fleet.agent);
+    for moment in [Moment::Accepted, Moment::Finished] {
+        let stop = fleet.caller.ask(request::stop(&vm, 300)).await.unwrap().event_id;
+        journal.until(&stop, Moment::Step("ask-shutdown")).await;
+        let cancel = fleet.caller.cancel(&stop).await.unwrap().event_id;
+        journal.until(&cancel, moment).await;
+        fleet.agent.kill();
+        fleet.agent.start().await;
+        fleet.caller.succeeded(&cancel).await;
+        assert_eq!(fleet.caller.did_not_succeed(&stop).await.0, "cancelled", "{moment:?}");
+        assert_eq!((journal.reports(&stop), journal.reports(&cancel)), (1, 1), "{moment:?}");
+        assert_eq!(fleet.domain(&vm).mark("wanted").as_deref(), Some("on"), "as it was: {moment:?}");
+        itself.assert_untouched(&fleet);
+    }
+}
