@@ -183,10 +183,10 @@ impl Source {
                 _ => Err(Broken::Final(self.unavailable("sent another part than was asked for"))),
             },
             StatusCode::NOT_FOUND => Err(Broken::Final(self.unavailable("does not have it"))),
-            StatusCode::RANGE_NOT_SATISFIABLE => Err(Broken::Final(Cause::new(
-                Reason::DigestMismatch,
-                "the image on the server is shorter than the event says".to_owned(),
-            ))),
+            StatusCode::RANGE_NOT_SATISFIABLE => Err(Broken::Final(
+                Cause::new(Reason::DigestMismatch, "the image on the server is shorter than the event says")
+                    .advise("remove the image at the coordinator, and add its file again"),
+            )),
             status => {
                 let cause = self.unavailable(&format!("answered {status}"));
                 let passing = status.is_server_error()

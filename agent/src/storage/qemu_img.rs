@@ -101,6 +101,7 @@ impl QemuImg {
         }
         serde_json::from_slice(&ended.stdout).map_err(|error| {
             Cause::new(Reason::StorageError, format!("qemu-img info said what we do not understand: {error}"))
+                .advise("see `qemu-img --version` on the host: 7.2 and newer are known")
         })
     }
 
@@ -253,6 +254,7 @@ async fn gather(
         };
         let length = read.map_err(|error| {
             Cause::new(Reason::StorageError, format!("could not read what qemu-img says: {error}"))
+                .advise("look at the kernel's log; then retry")
         })?;
         if length == 0 {
             return Ok(kept);

@@ -224,7 +224,8 @@ fn hash(path: &Path, progress: &JobProgress, stop: &Stop) -> Result<ImageRef, Ca
         progress.set(at, size);
     }
     if at != size {
-        return Err(Cause::new(Reason::StorageError, "the snapshot changed while it was hashed"));
+        return Err(Cause::new(Reason::StorageError, "the snapshot changed while it was hashed")
+            .advise("find who writes into the VM's folder, and take the snapshot again"));
     }
     let virtual_size_bytes = image::inspect(&file)?.virtual_size_bytes;
     Ok(ImageRef {

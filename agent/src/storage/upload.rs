@@ -166,7 +166,10 @@ impl Target {
         let reason =
             if status == StatusCode::INSUFFICIENT_STORAGE { Reason::DiskFull } else { Reason::ImageRefused };
         serde_json::from_slice::<Cause>(&bytes).map_or_else(
-            |_| Cause::new(reason.clone(), format!("the image server answered {status}")),
+            |_| {
+                Cause::new(reason.clone(), format!("the image server answered {status}"))
+                    .advise("see the coordinator's log, and what stands between it and this host")
+            },
             |told| {
                 let text = format!("the image server refused the image: {}", shortened(&told.text));
                 Cause::new(told.reason, text).advise(shortened(&told.advice))
@@ -233,6 +236,7 @@ impl Files {
         Err(Cause::new(
             Reason::StorageError,
             format!("the image in the cache is {length} bytes long, not {}", image.size_bytes),
-        ))
+        )
+        .advise("find who wrote into the cache, remove that file, and ask again"))
     }
 }

@@ -68,6 +68,7 @@ fn carried_through(proof: &Journaled) -> Option<Cause> {
     let destroy = matches!(proof.event().kind, Kind::Destroy(_));
     proof.supersedes().filter(|_| destroy).map(|event| {
         Cause::new(Reason::TooLate, "the destroy has ended an unfinished event, and is carried through")
+            .advise("create the VM anew once it has ended; its disks may be in the recycle folder")
             .with("superseded", event)
     })
 }

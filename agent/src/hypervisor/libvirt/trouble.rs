@@ -71,7 +71,9 @@ fn refused(what: &str, error: &Error) -> Cause {
         sys::VIR_ERR_AGENT_UNRESPONSIVE | sys::VIR_ERR_AGENT_UNSYNCED => {
             cause.advise("see qemu-guest-agent in the guest")
         }
-        _ => cause,
+        _ => cause.advise(
+            "see the domain's log in /var/log/libvirt/qemu on the host, and libvirt's own: `journalctl -u libvirtd`",
+        ),
     }
 }
 

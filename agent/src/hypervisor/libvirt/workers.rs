@@ -104,7 +104,10 @@ impl Pool {
         if let Some(cause) = self.0.abandoned.degraded() {
             return Err(cause);
         }
-        let busy = || Cause::new(Reason::TooBusy, format!("no worker was free for {} in time", job.name));
+        let busy = || {
+            Cause::new(Reason::TooBusy, format!("no worker was free for {} in time", job.name))
+                .advise("many calls to libvirt are under way: try again later")
+        };
         let place = self.0.waiting.try_acquire().map_err(|_| busy())?;
         let permit = Arc::clone(&self.0.permits).acquire_owned();
         let permit = match tokio::time::timeout(job.deadline, permit).await {

@@ -113,6 +113,7 @@ async fn live(config: &Config) -> Result<StatusResponse, Cause> {
     match answer {
         Ok(Ok(status)) => Ok(status.into_inner()),
         Ok(Err(status)) => Err(dewpoint_proto::status::from_status(&status)),
-        Err(_) => Err(Cause::new(dewpoint_proto::cause::Reason::Unreachable, "the daemon does not answer")),
+        Err(_) => Err(Cause::new(dewpoint_proto::cause::Reason::Unreachable, "the daemon does not answer")
+            .advise("see its log: `journalctl -u dewpoint-agent`")),
     }
 }

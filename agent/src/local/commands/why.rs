@@ -174,7 +174,10 @@ async fn daemon(config: &Config, vm: VmId) -> Result<Told, Cause> {
         // An older daemon: it is up, and does not know the question.
         Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => return Ok(Told::default()),
         Ok(Err(status)) => return Err(from_status(&status)),
-        Err(_) => return Err(Cause::new(Reason::Unreachable, "the daemon does not answer")),
+        Err(_) => {
+            return Err(Cause::new(Reason::Unreachable, "the daemon does not answer")
+                .advise("see its log: `journalctl -u dewpoint-agent`"));
+        }
     };
     Ok(told(answer, vm))
 }
