@@ -77,6 +77,7 @@ impl Images {
             .recursive(true)
             .mode(0o750)
             .create(&settings.folder)
+            .and_then(|()| sync_name(&settings.folder))
             .map_err(|e| storage_error("the image folder cannot be made", &e))?;
         Ok(Arc::new(Self {
             writers: Arc::new(Semaphore::new(settings.uploads)),
@@ -187,6 +188,12 @@ impl Images {
         // Each change of the map is one insert or remove, so a panic elsewhere leaves it whole.
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The folder's own name lasts: rows of the store beside it name files in it.
+fn sync_name(folder: &Path) -> io::Result<()> {
+    let beside = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(beside.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Runs file work where it may block.

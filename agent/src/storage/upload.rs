@@ -58,6 +58,10 @@ impl Files {
         let mut fruitless = 0;
         let mut best = 0;
         let mut stands = target.head().await;
+        let mut trust = match &stands {
+            Ok(Stands::At(0) | Stands::Whole) => Trust::Whole,
+            Ok(Stands::At(_)) | Err(_) => Trust::Resumed,
+        };
         loop {
             let at = match &stands {
                 Ok(Stands::Whole) => {
@@ -65,6 +69,12 @@ impl Files {
                     return Ok(());
                 }
                 Ok(Stands::At(at)) => (*at).min(image.size_bytes),
+                Err(cause) if cause.reason == Reason::DigestMismatch && trust == Trust::Resumed => {
+                    trust = Trust::Anew;
+                    best = 0;
+                    stands = target.head().await;
+                    continue;
+                }
                 // What the server refuses, it would refuse again.
                 Err(cause) if cause.reason != Reason::ImageUnavailable => return Err(cause.clone()),
                 Err(_) => best,
@@ -75,6 +85,7 @@ impl Files {
                 return Err(stands.err().unwrap_or_else(|| target.unavailable("takes no more of it")));
             }
             if stands.is_err() {
+                trust = trust.broken();
                 sleep(self.inner.settings.stall.min(Duration::from_secs(1)) * fruitless / 2).await;
                 stands = target.head().await;
                 continue;
@@ -82,6 +93,24 @@ impl Files {
             progress.set(at, image.size_bytes);
             stands = target.put(&path, at, image.size_bytes, progress).await;
         }
+    }
+}
+
+/// What a server's bytes of an image are worth when they turn out to be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// All of them were sent in one go: what is wrong is the file here.
+    Whole,
+    /// Some were sent before: the server may have lost its power since, and has dropped them now. Once more.
+    Resumed,
+    /// They were sent once more.
+    Anew,
+}
+
+impl Trust {
+    /// The wire broke, or the server was away.
+    fn broken(self) -> Self {
+        if self == Self::Anew { Self::Anew } else { Self::Resumed }
     }
 }
 

@@ -154,6 +154,24 @@ async fn a_part_that_is_whole_is_verified_when_asked() {
     assert_eq!(server.get(&digest, &[]).await.body, bytes);
 }
 
+/// Its length is there, and its bytes are not; what was synced is trusted by nothing but its digest.
+#[tokio::test]
+async fn a_part_that_a_power_cut_spoiled_is_dropped_and_the_next_upload_is_whole() {
+    let (bytes, digest) = disk();
+    let server = Server::start().await;
+    let part = server.images.part_path(digest.parse().unwrap());
+    fs::write(&part, vec![0; 1_500_000]).unwrap();
+    let refused = server.put(&digest, 1_500_000..bytes.len(), &bytes).await;
+    assert_eq!(
+        (refused.status, refused.reason()),
+        (StatusCode::UNPROCESSABLE_ENTITY, Reason::DigestMismatch)
+    );
+    assert_eq!(server.files(), [""; 0]);
+    let whole = server.put(&digest, 0..bytes.len(), &bytes).await;
+    assert_eq!(whole.status, StatusCode::CREATED);
+    assert_eq!(server.get(&digest, &[]).await.body, bytes);
+}
+
 #[tokio::test]
 async fn a_connection_that_breaks_keeps_what_came() {
     let (bytes, digest) = disk();

@@ -88,6 +88,38 @@ async fn a_broken_upload_resumes_where_the_server_stands() {
 }
 
 #[tokio::test]
+async fn what_a_servers_power_cut_spoiled_is_sent_once_more() {
+    let lab = Lab::new();
+    let (image, bytes) = cached(&lab).await;
+    let total = bytes.len();
+    for is_spoiled_again in [false, true] {
+        // It has the length of what was sent before, and not its bytes.
+        let store = Arc::new(Mutex::new(Store { bytes: vec![0; 1000], whole: false }));
+        let (serving, right) = (Arc::clone(&store), bytes.clone());
+        let server = Server::start(move |request, _| {
+            let answered = answer(&serving, request, total);
+            let mut store = serving.lock().unwrap();
+            if !store.whole || (store.bytes == right && !is_spoiled_again) {
+                return answered;
+            }
+            *store = Store::default();
+            let told = Cause::new(Reason::DigestMismatch, "the bytes sent have another digest");
+            Answer::new(422, serde_json::to_vec(&told).unwrap())
+        })
+        .await;
+        let ended = lab.files.upload(&image, &server.address, &JobProgress::default()).await;
+        let begins: Vec<_> = server.requests().iter().filter_map(Request::begin).collect();
+        assert_eq!(begins, [1000, 0], "once more, and not for ever");
+        if is_spoiled_again {
+            assert_eq!(ended.unwrap_err().reason, Reason::DigestMismatch);
+        } else {
+            ended.unwrap();
+            assert_eq!(store.lock().unwrap().bytes, bytes);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_comes_back_as_the_server_told_it() {
     let lab = Lab::new();
     let (image, _) = cached(&lab).await;
