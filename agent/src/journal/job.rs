@@ -22,6 +22,12 @@ pub(super) enum Access {
     Admit,
 }
 
+impl Access {
+    pub(super) fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Admit)
+    }
+}
+
 /// What a request sees while it runs.
 pub(super) struct Tx<'a> {
     pub(super) db: &'a Connection,

@@ -1,6 +1,8 @@
 //! The thread that owns the connection: gathers requests, runs them in one transaction, commits with one fsync, and
 //! answers only then.
 //!
+//! What comes while a group runs joins it.
+//!
 //! A request that fails must leave nothing behind and take no other with it. Savepoints do that, and cost a fifth of the
 //! thread's time; requests seldom fail. So a group runs without them first, and once more with them when one of it failed.
 
@@ -58,6 +60,17 @@ enum Apart {
     Savepoints,
 }
 
+/// Requests that share a commit.
+type Group = Gather<Box<dyn Job>>;
+
+/// What a transaction is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BegunBy {
+    Write,
+    /// It writes what proves that the disk takes it.
+    Probe,
+}
+
 /// Why a group was not committed.
 enum Stopped {
     /// One of its requests failed, for reasons of its own; it keeps its answer.
@@ -84,32 +97,16 @@ impl Stopped {
 
 impl Writer {
     /// Until the last handle is dropped.
-    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
-        let mut group = Vec::with_capacity(GROUP);
-        let mut gather = Gather::default();
-        while gather.next(&mut inbox, &mut group, GROUP) {
-            self.serve(std::mem::take(&mut group));
+    pub(super) fn run(mut self, inbox: mpsc::Receiver<Box<dyn Job>>) {
+        let mut gather = Gather::new(inbox, GROUP);
+        while gather.begin() {
+            self.serve(&mut gather);
         }
     }
 
-    fn serve(&mut self, group: Vec<Box<dyn Job>>) {
-        let probe = group.iter().any(|job| job.access() == Access::Probe) && self.needs_proof();
-        let (mut writes, reads): (Vec<_>, Vec<_>) =
-            group.into_iter().partition(|job| matches!(job.access(), Access::Write | Access::Admit));
-        if probe || !writes.is_empty() {
-            let outcome = self.write(&mut writes);
-            let status = outcome.as_ref().map(|_| ()).map_err(Clone::clone);
-            let renamed = outcome.as_ref().ok().map(|effects| effects.journal);
-            if let Ok(effects) = outcome {
-                self.tell(effects);
-            }
-            for job in writes {
-                job.settle(status.clone());
-            }
-            if let Some(renamed) = renamed {
-                self.witness(renamed);
-            }
-        }
+    fn serve(&mut self, group: &mut Group) {
+        let written = self.begun_by(group).map(|begun_by| self.write(group, begun_by));
+        let reads = self.settle(group, written);
         for mut job in reads {
             let mut nothing = Effects::default();
             let read = job.run(&mut tx(&self.db, &self.settings, &mut nothing));
@@ -118,6 +115,43 @@ impl Writer {
             }
             job.settle(Ok(()));
         }
+    }
+
+    /// What makes a group a transaction; none: it only asks.
+    fn begun_by(&self, group: &Group) -> Option<BegunBy> {
+        let jobs = group.so_far();
+        if jobs.iter().any(|job| job.access().writes()) {
+            return Some(BegunBy::Write);
+        }
+        let proves = jobs.iter().any(|job| job.access() == Access::Probe) && self.needs_proof();
+        proves.then_some(BegunBy::Probe)
+    }
+
+    /// Tells what was written and answers for it; what only asks is left, and sees it.
+    fn settle(
+        &mut self,
+        group: &mut Group,
+        written: Option<Result<Effects, JournalError>>,
+    ) -> Vec<Box<dyn Job>> {
+        let mut reads = Vec::new();
+        let status =
+            written.as_ref().map_or(Ok(()), |outcome| outcome.as_ref().map(|_| ()).map_err(Clone::clone));
+        let renamed =
+            written.as_ref().and_then(|outcome| outcome.as_ref().ok()).map(|effects| effects.journal);
+        if let Some(Ok(effects)) = written {
+            self.tell(effects);
+        }
+        for job in group.whole() {
+            if job.access().writes() {
+                job.settle(status.clone());
+            } else {
+                reads.push(job);
+            }
+        }
+        if let Some(renamed) = renamed {
+            self.witness(renamed);
+        }
+        reads
     }
 
     /// Whether it is news that the database is damaged.
@@ -140,14 +174,14 @@ impl Writer {
         self.outlets.withheld.borrow().is_some()
     }
 
-    fn write(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Effects, JournalError> {
+    fn write(&mut self, group: &mut Group, begun_by: BegunBy) -> Result<Effects, JournalError> {
         self.reserve.refill();
-        let mut outcome = self.transact(jobs);
+        let mut outcome = self.transact(group, begun_by);
         if matches!(outcome, Err(JournalError::Full(_))) && self.reserve.spend() {
             tracing::warn!(
                 "the journal's disk is full: its reserve is given up, so that running events can end"
             );
-            outcome = self.transact(jobs);
+            outcome = self.transact(group, begun_by);
         }
         if outcome.is_ok() {
             self.written_at = self.settings.clock.since_boot();
@@ -157,15 +191,21 @@ impl Writer {
         outcome
     }
 
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Effects, JournalError> {
-        match self.try_transact(jobs, Apart::Nothing) {
-            Err(Stopped::Request) => self.try_transact(jobs, Apart::Savepoints).map_err(Stopped::into_error),
-            outcome => outcome.map_err(Stopped::into_error),
-        }
+    fn transact(&mut self, group: &mut Group, begun_by: BegunBy) -> Result<Effects, JournalError> {
+        let outcome = match self.try_transact(group, begun_by, Apart::Nothing) {
+            Err(Stopped::Request) => self.try_transact(group, begun_by, Apart::Savepoints),
+            outcome => outcome,
+        };
+        outcome.map_err(Stopped::into_error)
     }
 
-    fn try_transact(&mut self, jobs: &mut [Box<dyn Job>], apart: Apart) -> Result<Effects, Stopped> {
-        let outcome = self.in_transaction(jobs, apart);
+    fn try_transact(
+        &mut self,
+        group: &mut Group,
+        begun_by: BegunBy,
+        apart: Apart,
+    ) -> Result<Effects, Stopped> {
+        let outcome = self.in_transaction(group, begun_by, apart);
         if outcome.is_err() && !self.db.is_autocommit() {
             // Some failures have rolled back already; this one has not.
             if let Err(error) = self.db.execute_batch("ROLLBACK") {
@@ -175,36 +215,38 @@ impl Writer {
         outcome
     }
 
-    fn in_transaction(&self, jobs: &mut [Box<dyn Job>], apart: Apart) -> Result<Effects, Stopped> {
+    fn in_transaction(&self, group: &mut Group, begun_by: BegunBy, apart: Apart) -> Result<Effects, Stopped> {
         let mut effects = Effects::default();
         self.sql("BEGIN IMMEDIATE")?;
-        schema::put(&self.db, witness::WRITES, &(self.told.writes + 1).to_string())
-            .map_err(JournalError::from)?;
-        if self.is_withheld() || jobs.is_empty() {
-            schema::put(&self.db, "probe", &self.settings.clock.wall().0.to_string())
-                .map_err(JournalError::from)?;
+        self.put(witness::WRITES, self.told.writes + 1)?;
+        if self.is_withheld() || begun_by == BegunBy::Probe {
+            self.put("probe", self.settings.clock.wall().0)?;
         }
-        for job in jobs {
-            if job.access() == Access::Admit && !self.reserve.is_kept() {
-                job.fail(JournalError::Withheld(disk_full()));
-                continue;
-            }
-            let doubt = self.outlets.doubt.borrow().clone();
-            if let Some(cause) = doubt.filter(|_| job.access() == Access::Admit) {
-                job.fail(JournalError::Withheld(cause));
-                continue;
-            }
-            if let Some(damage) = self.damage.get().filter(|_| job.access() == Access::Admit) {
-                job.fail(JournalError::Withheld(damage.clone()));
-                continue;
-            }
-            match apart {
-                Apart::Nothing => self.run_bare(job.as_mut(), &mut effects)?,
-                Apart::Savepoints => self.run_in_savepoint(job.as_mut(), &mut effects)?,
+        let mut n = 0;
+        while let Some(job) = group.at(n) {
+            n += 1;
+            match (self.hindrance(job.access()), apart) {
+                _ if !job.access().writes() => {}
+                (Some(cause), _) => job.fail(JournalError::Withheld(cause)),
+                (None, Apart::Nothing) => self.run_bare(job.as_mut(), &mut effects)?,
+                (None, Apart::Savepoints) => self.run_in_savepoint(job.as_mut(), &mut effects)?,
             }
         }
         self.sql("COMMIT")?;
         Ok(effects)
+    }
+
+    /// Why a request is withheld.
+    fn hindrance(&self, access: Access) -> Option<Cause> {
+        match access {
+            Access::Admit if !self.reserve.is_kept() => Some(disk_full()),
+            Access::Admit => self.outlets.doubt.borrow().clone().or_else(|| self.damage.get().cloned()),
+            Access::Read | Access::Probe | Access::Write => None,
+        }
+    }
+
+    fn put(&self, key: &str, value: impl ToString) -> Result<(), JournalError> {
+        Ok(schema::put(&self.db, key, &value.to_string())?)
     }
 
     fn run_bare(&self, job: &mut dyn Job, effects: &mut Effects) -> Result<(), Stopped> {
@@ -257,13 +299,14 @@ impl Writer {
 
     /// One more group is on disk. A journal that is not believed leaves its witness as it is.
     fn witness(&mut self, renamed: Option<JournalId>) {
-        if renamed.is_some() {
-            self.outlets.doubt.send_replace(None);
-        }
         self.told.committed(renamed, self.outlets.doubt.borrow().is_none());
     }
 
+    /// Before anyone is answered: whoever is, finds it so.
     fn tell(&self, effects: Effects) {
+        if effects.journal.is_some() {
+            self.outlets.doubt.send_replace(None);
+        }
         for change in effects.changes {
             // Nobody listening is fine.
             let _ = self.outlets.changes.send(change);

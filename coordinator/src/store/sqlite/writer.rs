@@ -1,4 +1,5 @@
-//! The thread that writes. Requests that wait together are committed together, with one fsync.
+//! The thread that writes. Requests that wait together are committed together, with one fsync; what comes while a group
+//! runs joins it.
 //!
 //! A request that is taken back must leave nothing behind and take no other with it. Savepoints do that, and cost a good
 //! part of the thread's time; requests that are taken back have seldom written anything. So a group runs without
@@ -86,7 +87,7 @@ impl Writer {
         let (queue, inbox) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || serve(&connection, inbox))
+            .spawn(move || serve(&connection, Gather::new(inbox, GROUP)))
             .map_err(|e| StoreError::Failed { doing: "start the writer thread", text: e.to_string() })?;
         Ok(Self { queue })
     }
@@ -151,15 +152,16 @@ fn job<T: Send + 'static>(
     (Box::new(Task { doing, run, outcome: None, tell }), answer)
 }
 
-fn serve(db: &Connection, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
-    let mut group = Vec::with_capacity(GROUP);
-    let mut gather = Gather::default();
-    while gather.next(&mut inbox, &mut group, GROUP) {
+type Group = Gather<Box<dyn Job>>;
+
+fn serve(db: &Connection, mut group: Group) {
+    while group.begin() {
         let committed = commit(db, &mut group);
         if let Err(error) = &committed {
-            tracing::error!(%error, requests = group.len(), "a group of writes was not committed");
+            let requests = group.so_far().len();
+            tracing::error!(%error, requests, "a group of writes was not committed");
         }
-        group.drain(..).for_each(|job| job.settle(committed.clone()));
+        group.whole().for_each(|job| job.settle(committed.clone()));
     }
 }
 
@@ -180,14 +182,14 @@ enum Ended {
 }
 
 /// One group, one transaction.
-fn commit(db: &Connection, group: &mut [Box<dyn Job>]) -> StoreResult<()> {
+fn commit(db: &Connection, group: &mut Group) -> StoreResult<()> {
     match transact(db, group, Apart::Nothing)? {
         Ended::Committed => Ok(()),
         Ended::TakenBack => transact(db, group, Apart::Savepoints).map(|_| ()),
     }
 }
 
-fn transact(db: &Connection, group: &mut [Box<dyn Job>], apart: Apart) -> StoreResult<Ended> {
+fn transact(db: &Connection, group: &mut Group, apart: Apart) -> StoreResult<Ended> {
     let ended = run_all(db, group, apart);
     if !db.is_autocommit() && db.execute_batch("ROLLBACK").is_err() {
         // The next BEGIN fails, and says so to its callers.
@@ -196,9 +198,11 @@ fn transact(db: &Connection, group: &mut [Box<dyn Job>], apart: Apart) -> StoreR
     ended
 }
 
-fn run_all(db: &Connection, group: &mut [Box<dyn Job>], apart: Apart) -> StoreResult<Ended> {
+fn run_all(db: &Connection, group: &mut Group, apart: Apart) -> StoreResult<Ended> {
     sql(db, "BEGIN IMMEDIATE", "begin a group of writes")?;
-    for job in group {
+    let mut n = 0;
+    while let Some(job) = group.at(n) {
+        n += 1;
         let written = db.total_changes();
         match apart {
             Apart::Nothing if job.run(db) == Kept::No && db.total_changes() != written => {
