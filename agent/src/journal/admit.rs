@@ -11,7 +11,7 @@ use super::admission::{
     Admission, Delivery, Journaled, Known, KnownEvent, KnownVm, Offer, Origin, Parts, Payload, Presence,
     Target, Verdict,
 };
-use super::columns::{count, digest, int, parsed, placement, spec_bytes, to_json};
+use super::columns::{count, digest, int, parsed, placement, spec_bytes, text, to_json};
 use super::error::JournalError;
 use super::job::Tx;
 use super::moment::{ClockOffset, Deadline};
@@ -114,7 +114,7 @@ fn take_place(tx: &Tx<'_>, seq: Seq, incoming: &Incoming<'_>) -> Result<Option<S
     }
     tx.db
         .prepare_cached("INSERT INTO queue (seq, event_id, digest) VALUES (?1, ?2, ?3)")?
-        .execute(params![int(seq.0), incoming.event.to_string(), incoming.digest.0])?;
+        .execute(params![int(seq.0), text(incoming.event.0), incoming.digest.0])?;
     Ok(None)
 }
 
@@ -136,7 +136,7 @@ fn gather(tx: &Tx<'_>, incoming: &Incoming<'_>, delivery: &Delivery) -> Result<K
     let same_id = tx
         .db
         .prepare_cached("SELECT digest FROM events WHERE event_id = ?1")?
-        .query_row([incoming.event.to_string()], |row| digest(row, 0))
+        .query_row([text(incoming.event.0)], |row| digest(row, 0))
         .optional()?
         .map(BodyDigest);
     let vm = known_vm(tx, incoming.vm)?;
@@ -156,7 +156,7 @@ fn known_vm(tx: &Tx<'_>, vm: VmId) -> Result<Option<KnownVm>, JournalError> {
     let found = tx
         .db
         .prepare_cached("SELECT generation, presence FROM vms WHERE vm_id = ?1")?
-        .query_row([vm.to_string()], |row| {
+        .query_row([text(vm.0)], |row| {
             Ok(KnownVm { generation: Generation(count(row, 0)?), presence: query::presence(row, 1)? })
         })
         .optional()?;
@@ -167,7 +167,7 @@ fn unfinished_of(tx: &Tx<'_>, vm: VmId) -> Result<Vec<KnownEvent>, JournalError>
     let mut statement = tx.db.prepare_cached(
         "SELECT event_id, kind FROM events WHERE vm_id = ?1 AND finished_at IS NULL ORDER BY n",
     )?;
-    let rows = statement.query_map([vm.to_string()], |row| {
+    let rows = statement.query_map([text(vm.0)], |row| {
         let kind: String = row.get(1)?;
         Ok(KnownEvent { id: parsed(row, 0)?, kind: dewpoint_proto::event::KindName::from_name(&kind) })
     })?;
@@ -285,22 +285,22 @@ fn insert(
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
-            incoming.event.to_string(),
+            text(incoming.event.0),
             origin,
             seq,
             term,
             int(generation.0),
-            incoming.vm.to_string(),
+            text(incoming.vm.0),
             incoming.kind,
             KIND_VERSION,
             incoming.digest.0,
             incoming.bytes,
             row.stage.name(),
-            row.supersedes.map(|id| id.to_string()),
+            row.supersedes.map(|id| text(id.0)),
             row.deadline.as_ref().map(to_json).transpose()?,
             tx.now.wall.0,
             int(tx.now.since_boot_ms),
-            tx.now.boot.0.to_string(),
+            text(tx.now.boot.0),
             outcome.as_ref().map(|_| tx.now.wall.0),
             outcome,
         ])?;
@@ -318,7 +318,7 @@ fn raise_vm(
     let Kind::Create(create) = &event.kind else {
         tx.db
             .prepare_cached("UPDATE vms SET generation = max(generation, ?2) WHERE vm_id = ?1")?
-            .execute(params![event.vm.to_string(), int(generation.0)])?;
+            .execute(params![text(event.vm.0), int(generation.0)])?;
         return Ok(());
     };
     tx.db
@@ -329,7 +329,7 @@ fn raise_vm(
                  wanted = 'off', disk = NULL, seed = NULL, run = NULL, placement = ?5, spec = ?6",
         )?
         .execute(params![
-            event.vm.to_string(),
+            text(event.vm.0),
             create.spec.name.as_str(),
             int(generation.0),
             Presence::Building.as_str(),

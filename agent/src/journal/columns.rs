@@ -8,10 +8,11 @@ use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::event as wire;
 use prost::Message;
 use rusqlite::Row;
-use rusqlite::types::Type;
+use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::JournalError;
 use super::moment::{BootId, Moment};
@@ -24,6 +25,23 @@ pub(super) fn wrong(at: usize, error: impl Error + Send + Sync + 'static) -> rus
 /// A counter as SQLite's 64-bit integer. Intake refuses what does not fit before it could be stored.
 pub(super) fn int(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// An id as text, without a string of its own.
+#[derive(Clone, Copy)]
+pub(super) struct IdText([u8; Hyphenated::LENGTH]);
+
+/// As it is written in the database.
+pub(super) fn text(id: Uuid) -> IdText {
+    let mut text = [0; Hyphenated::LENGTH];
+    id.hyphenated().encode_lower(&mut text);
+    IdText(text)
+}
+
+impl ToSql for IdText {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
 }
 
 /// A counter from a column.

@@ -1,4 +1,5 @@
 -- The journal of one host's agent. Ids are text, so that a person can read them; times are milliseconds since 1970.
+-- Checks name their values one by one: for a list of three and more, SQLite builds a table in memory with each row.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -25,7 +26,8 @@ CREATE TABLE events (
     digest              BLOB    NOT NULL,
     -- Dropped some days after the end: it holds user-data.
     body                BLOB,
-    stage               TEXT    NOT NULL CHECK (stage IN ('accepted', 'running', 'undoing', 'finished', 'reported')),
+    stage               TEXT    NOT NULL CHECK (stage = 'accepted' OR stage = 'running' OR stage = 'undoing'
+                                                OR stage = 'finished' OR stage = 'reported'),
     supersedes          TEXT,
     -- JSON: not_after, and the clock that it is meant by.
     deadline            TEXT,
@@ -37,7 +39,7 @@ CREATE TABLE events (
     outcome             TEXT,
     CHECK ((origin = 'delivered') = (seq IS NOT NULL AND term IS NOT NULL)),
     CHECK ((finished_at IS NULL) = (outcome IS NULL)),
-    CHECK ((finished_at IS NULL) = (stage IN ('accepted', 'running', 'undoing')))
+    CHECK ((finished_at IS NULL) = (stage = 'accepted' OR stage = 'running' OR stage = 'undoing'))
 ) STRICT;
 
 CREATE INDEX events_unfinished ON events (vm_id) WHERE finished_at IS NULL;
@@ -60,7 +62,7 @@ CREATE TABLE vms (
     name       TEXT,
     -- The highest ever accepted; a tombstone keeps it.
     generation INTEGER NOT NULL,
-    presence   TEXT    NOT NULL CHECK (presence IN ('building', 'there', 'gone')),
+    presence   TEXT    NOT NULL CHECK (presence = 'building' OR presence = 'there' OR presence = 'gone'),
     wanted     TEXT    NOT NULL CHECK (wanted IN ('on', 'off')),
     disk       TEXT,
     seed       TEXT,

@@ -24,7 +24,7 @@ CREATE TABLE calls (
     times   INTEGER NOT NULL,
     -- The longest of them, in microseconds.
     took_us INTEGER NOT NULL,
-    result  TEXT    NOT NULL CHECK (result IN ('well', 'failed', 'overran')),
+    result  TEXT    NOT NULL CHECK (result = 'well' OR result = 'failed' OR result = 'overran'),
     reason  TEXT,
     error   TEXT
 ) STRICT;
