@@ -16,6 +16,7 @@ mod digest;
 mod fleet;
 mod history;
 mod hosts;
+mod known_images;
 pub mod liveness;
 mod network;
 mod people;
@@ -45,6 +46,7 @@ use crate::clock::{SystemClock, Time};
 use crate::scheduler::Rules;
 use crate::store::{Changed, EventRecord, HostFacts, HostRecord, Page, Store};
 use fleet::Fleet;
+use known_images::KnownImages;
 use liveness::Liveness;
 use pools::Pools;
 use reconcile::Accounts;
@@ -119,6 +121,7 @@ struct Inner {
     destroys_a_minute: u32,
     fleet: RwLock<Fleet>,
     pools: Mutex<Pools>,
+    images: KnownImages,
     /// The newest of each running event, by the host that told it; bounded for each.
     progress: Mutex<HashMap<HostId, HashMap<EventId, Progress>>>,
     /// What diverged hosts told that they have.
@@ -164,6 +167,7 @@ impl Events {
             destroys_a_minute: config.destroys_a_minute,
             fleet: RwLock::new(fleet),
             pools: Mutex::default(),
+            images: KnownImages::default(),
             progress: Mutex::default(),
             accounts: Accounts::default(),
             changes: broadcast::channel(watch::BEHIND_MOST).0,

@@ -10,6 +10,7 @@ mod filter;
 mod rank;
 mod weigh;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use dewpoint_proto::ids::{EventId, HostId};
@@ -153,13 +154,16 @@ pub struct Ranking {
     pub explanation: Explanation,
 }
 
+/// A filter's or weigher's name: our own, or what another version called one.
+pub type RuleName = Cow<'static, str>;
+
 /// How one placement was decided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The best hosts, then the first of those turned away; bounded.
     pub hosts: Vec<HostVerdict>,
     /// How many each filter turned away.
-    pub rejected: BTreeMap<String, u32>,
+    pub rejected: BTreeMap<RuleName, u32>,
     /// How many were looked at.
     pub considered: u32,
     /// When.
@@ -174,13 +178,13 @@ pub struct HostVerdict {
     /// Its name.
     pub hostname: String,
     /// The filter that turned it away; none: it fits.
-    pub rejected_by: Option<String>,
+    pub rejected_by: Option<RuleName>,
     /// Why, for people.
     pub text: String,
     /// Higher is better.
     pub score: f64,
     /// What each weigher gave.
-    pub weights: BTreeMap<String, f64>,
+    pub weights: BTreeMap<RuleName, f64>,
 }
 
 // Scores are finite: made of ratios with nonzero divisors.

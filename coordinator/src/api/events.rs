@@ -176,10 +176,10 @@ fn explanation(found: Explanation, chosen_host_id: String) -> fleet::Explanation
     let hosts = found.hosts.into_iter().map(|verdict| fleet::HostVerdict {
         host_id: verdict.host.to_string(),
         hostname: verdict.hostname,
-        rejected_by: verdict.rejected_by.unwrap_or_default(),
+        rejected_by: verdict.rejected_by.unwrap_or_default().into_owned(),
         text: verdict.text,
         score: verdict.score,
-        weights: verdict.weights.into_iter().collect(),
+        weights: verdict.weights.into_iter().map(|(name, weight)| (name.into_owned(), weight)).collect(),
     });
     fleet::Explanation {
         hosts: hosts.collect(),

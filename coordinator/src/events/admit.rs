@@ -63,13 +63,20 @@ impl Inner {
     }
 
     async fn image_of(&self, image: &ImageSelector) -> Result<ImageRef, Cause> {
+        if let ImageSelector::Digest(digest) = image
+            && let Some(known) = self.images.get(digest)
+        {
+            return Ok(known);
+        }
         let record = self.store.image(image.clone()).await?.ok_or_else(|| no_image(image))?;
-        Ok(ImageRef {
+        let image = ImageRef {
             digest: record.digest,
             size_bytes: record.size_bytes,
             virtual_size_bytes: record.virtual_size_bytes,
             local_path: None,
-        })
+        };
+        self.images.keep(&image);
+        Ok(image)
     }
 
     /// After an event was assigned: the view follows, its host is woken, watchers hear.

@@ -167,6 +167,21 @@ async fn until(world: &World, event: EventId, stage: Stage) -> EventRecord {
 }
 
 #[tokio::test]
+async fn an_image_that_creates_used_before_is_missed_once_it_is_removed() {
+    let world = World::new().await;
+    world.join(1).await;
+    let image = ImageSelector::Digest(ImageDigest([7; 32]));
+    let by_digest = || CreateVm { image: image.clone(), when_full: WhenFull::Wait, ..create("web") };
+    let nowhere = CreateVm { vcpus: 400, ..by_digest() };
+    let waits = world.events.create(nowhere).await.unwrap();
+    let cancel = CancelEvent { options: Options::default(), target: waits.id };
+    world.events.cancel(cancel).await.unwrap();
+    world.events.remove_image(image.clone()).await.unwrap();
+    let refused = world.events.create(by_digest()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::ImageNotFound);
+}
+
+#[tokio::test]
 async fn a_repeated_create_names_the_same_vm_and_another_is_refused() {
     let world = World::new().await;
     world.join(1).await;

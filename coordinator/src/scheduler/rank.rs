@@ -8,7 +8,7 @@ use dewpoint_proto::time::Millis;
 
 use super::filter::{self, Filter};
 use super::weigh::{self, SCALE};
-use super::{Ask, Explanation, HostVerdict, HostView, Ranking, Request, Rules};
+use super::{Ask, Explanation, HostVerdict, HostView, Ranking, Request, RuleName, Rules};
 use crate::store::{Candidate, HostCapacity};
 
 /// Candidates handed to the store: as many claims may be lost before it is ranked again.
@@ -22,7 +22,7 @@ pub fn rank(request: &Request, hosts: &[HostView], rules: &Rules, now: Millis) -
     let none = HostCapacity::default();
     let ask = |host| ask(request, host, &none, rules, now);
     let mut turned_away = TurnedAway::default();
-    let mut fits: Vec<Fit<'_>> = Vec::new();
+    let mut fits: Vec<Fit<'_>> = Vec::with_capacity(hosts.len());
     for host in hosts {
         let ask = ask(host);
         match filter::ALL.iter().find(|filter| !(filter.fits)(&ask)) {
@@ -55,23 +55,18 @@ fn ask<'a>(
 
 #[derive(Default)]
 struct TurnedAway {
-    counts: BTreeMap<String, u32>,
+    counts: BTreeMap<RuleName, u32>,
     shown: Vec<HostVerdict>,
 }
 
 impl TurnedAway {
     fn add(&mut self, filter: &Filter, ask: &Ask<'_>) {
-        match self.counts.get_mut(filter.name) {
-            Some(count) => *count += 1,
-            None => {
-                self.counts.insert(filter.name.to_owned(), 1);
-            }
-        }
+        *self.counts.entry(filter.name.into()).or_default() += 1;
         if self.shown.len() < EXPLAINED {
             self.shown.push(HostVerdict {
                 host: ask.host.id,
                 hostname: ask.host.hostname.clone(),
-                rejected_by: Some(filter.name.to_owned()),
+                rejected_by: Some(filter.name.into()),
                 text: (filter.why)(ask),
                 score: 0.0,
                 weights: BTreeMap::new(),
@@ -109,7 +104,7 @@ impl Fit<'_> {
             score: f64::from(self.score) / f64::from(SCALE),
             weights: weigh::ALL
                 .iter()
-                .map(|weigher| (weigher.name.to_owned(), short(weigher.factor * (weigher.weigh)(&self.ask))))
+                .map(|weigher| (weigher.name.into(), short(weigher.factor * (weigher.weigh)(&self.ask))))
                 .collect(),
         }
     }

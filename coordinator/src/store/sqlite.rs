@@ -71,9 +71,9 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn admit_create(&self, create: CreateAdmission) -> StoreResult<Admission> {
-        // Encoded here: the writer thread is what all wait for.
-        let explanation = codec::json("events", &create.explanation)?;
+    async fn admit_create(&self, mut create: CreateAdmission) -> StoreResult<Admission> {
+        // Encoded and dropped here: the writer thread is what all wait for.
+        let explanation = codec::json("events", &std::mem::take(&mut create.explanation))?;
         self.writer.offer("admit a create", move |db| admit::create(db, &create, &explanation)).await
     }
 
