@@ -18,8 +18,8 @@ use super::failure::{OrFailed, failed};
 use super::files::{Files, Inner};
 use super::layout::part_of;
 
-/// What one turn on a blocking thread reads and hashes.
-pub(super) const STEP: usize = 8 * 1024 * 1024;
+/// What one turn on a blocking thread reads and hashes. Small: what a thread asked for once, its part of the heap keeps.
+pub(super) const STEP: usize = 256 * 1024;
 /// Zeros of this length are left as a hole.
 const BLOCK: usize = 64 * 1024;
 
