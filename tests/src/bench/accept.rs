@@ -37,7 +37,7 @@ pub async fn run(effort: Effort, dir: &Path) {
     for round in 0..effort.of(3, 9) {
         let dir = dir.join(format!("accept-{round}"));
         std::fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-        let value = accepted(&dir.join("store.db"), effort.of(12, 40)).await;
+        let value = accepted(&dir.join("store.db"), effort.of(24, 40)).await;
         let baseline = rewrite(&dir.join("store.db"), &TABLES, GROUP, &dir);
         pairs.push(Pair { value, baseline });
     }

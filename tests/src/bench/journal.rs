@@ -32,7 +32,7 @@ pub async fn run(effort: Effort, dir: &Path) {
     for round in 0..effort.of(3, 9) {
         let dir = dir.join(format!("journal-{round}"));
         std::fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-        let value = journaled(&dir.join("agent.db"), effort.of(40, 120)).await;
+        let value = journaled(&dir.join("agent.db"), effort.of(80, 120)).await;
         let baseline = rewrite(&dir.join("agent.db"), &TABLES, GROUP, &dir);
         pairs.push(Pair { value, baseline });
     }

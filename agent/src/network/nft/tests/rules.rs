@@ -117,7 +117,7 @@ async fn what_cannot_be_meant_is_refused() {
 async fn nft_that_is_missing_fails_or_hangs_is_unknown() {
     let vm = VmId::fresh();
     for command in [vec!["/nonexistent/nft"], vec!["false"], vec!["sleep", "600", "#"]] {
-        let command = if command.len() > 1 { vec!["sh", "-c", "sleep 600", "nft"] } else { command };
+        let command = if command.len() > 1 { vec!["sh", "-c", "exec sleep 600", "nft"] } else { command };
         let settings = NftSettings {
             command: command.into_iter().map(Into::into).collect(),
             deadline: Duration::from_millis(300),
