@@ -6,7 +6,7 @@ use clap::Parser;
 use dewpoint_agent::agent;
 use dewpoint_agent::config::Config;
 use dewpoint_agent::local::cli::{Cli, Command, RunArgs};
-use dewpoint_agent::local::commands::{Ended, UNUSABLE_JOURNAL, carry_out, exit_status};
+use dewpoint_agent::local::commands::{Ended, UNUSABLE_JOURNAL, carry_out, exit_status, upgrade_status};
 use dewpoint_agent::local::print::{self, Form};
 use dewpoint_common::telemetry;
 use dewpoint_proto::cause::Cause;
@@ -17,14 +17,14 @@ const BAD_CONFIGURATION: u8 = 78;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let form = if cli.json { Form::Json } else { Form::Text };
-    let checks_config = matches!(cli.command, Command::CheckConfig);
+    let status_of = statuses(&cli.command);
     let ended = match cli.command {
         Command::Run(args) => match Config::read(&cli.config) {
             Ok(config) => daemon(config, args).map(|()| Ended::Well),
             Err(cause) => Err((cause, BAD_CONFIGURATION)),
         },
         _ => command(cli).map_err(|cause| {
-            let status = if checks_config { BAD_CONFIGURATION } else { exit_status(&cause) };
+            let status = status_of(&cause);
             (cause, status)
         }),
     };
@@ -35,6 +35,15 @@ fn main() -> ExitCode {
             print::error(&cause, form);
             ExitCode::from(status)
         }
+    }
+}
+
+/// Two commands are asked by scripts for their status alone.
+fn statuses(command: &Command) -> fn(&Cause) -> u8 {
+    match command {
+        Command::CheckConfig => |_| BAD_CONFIGURATION,
+        Command::UpgradeCheck(_) => upgrade_status,
+        _ => exit_status,
     }
 }
 

@@ -7,7 +7,7 @@ agent() {
     step "SIGKILLed: systemd starts it again" undisturbed a agent_killed
     step "hung (SIGSTOP): the watchdog acts" undisturbed a agent_hung
     step "upgraded with a create half done: the create finishes, once" agent_upgraded
-    step "a package that could not read the journal is refused, and changes nothing" undisturbed a agent_too_old
+    step "a package that goes back is refused: JOURNAL_NEWER; the agent runs on" undisturbed a agent_too_old
 }
 
 agent_stopped() {
@@ -76,12 +76,17 @@ agent_upgraded() {
 }
 
 agent_too_old() {
-    local deb before
+    local deb before pid said=$LAB/kept.said
     before=$(installed)
-    deb=$(repacked "$before+lab2" 's/^knows=.*/knows=0/')
-    must "apt refuses it" eval "! on a apt-get install -y --no-install-recommends $deb"
+    pid=$(main_pid a)
+    deb=$(repacked 0.0.1 's/^knows=.*/knows=0/')
+    must "upgrade-check says so beforehand" eval "! on a dewpoint-agent upgrade-check --package $deb >$said 2>&1"
+    grep -F JOURNAL_NEWER "$said"
+    must "apt refuses it" eval "! on a apt-get install -y --no-install-recommends --allow-downgrades $deb >$said 2>&1"
+    grep -F 'JOURNAL_NEWER: this package reads journals up to schema 0' "$said"
+    grep -F 'next: install the agent that wrote it, or a newer one' "$said"
     same "the installed version" "$before" "$(installed)"
-    # dpkg has the old package's scripts run once more, which start its agent anew.
-    wait_for 60 "a is alive" host_is a alive
+    same "the agent's process" "$pid" "$(main_pid a)"
+    host_is a alive
     same "what is broken, of packages" "" "$(on a dpkg --audit)"
 }

@@ -104,6 +104,13 @@ pub fn exit_status(cause: &Cause) -> u8 {
     }
 }
 
+/// The exit status of `upgrade-check`: its journal is not unusable, it is another agent that would not read it. The preinst
+/// of each package looks for this number.
+#[must_use]
+pub fn upgrade_status(cause: &Cause) -> u8 {
+    if cause.reason == Reason::JournalNewer { 4 } else { exit_status(cause) }
+}
+
 /// The data folder for looking, or for changing it with no daemon there.
 fn files(config: &Config) -> Result<Files, Cause> {
     let identity = identity::read(&config.data_dir)?.ok_or_else(|| no_host_id(config))?;

@@ -69,5 +69,12 @@ async fn a_journal_of_a_newer_version_is_left_alone() {
     let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(65), "{errors}");
     assert!(errors.contains("JOURNAL_NEWER") && errors.contains("9999"), "{errors}");
+
+    // What the preinst of a package asks: 4, whatever else is wrong.
+    let ended = fleet.agent.command(&["upgrade-check"]);
+    let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(4), "{errors}");
+    assert!(errors.contains("JOURNAL_NEWER") && errors.contains("a newer one"), "{errors}");
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("9999"));
     assert_eq!(std::fs::read(&journal).unwrap(), bytes);
 }

@@ -51,8 +51,10 @@ pub(super) async fn show(config: &Config, args: &UpgradeArgs, form: Form) -> Res
             Err(Cause::new(Reason::NotReady, "not a good time to upgrade: see the lines with `!`")
                 .advise("mend those, then ask again; an upgrade now would touch no VM either"))
         }
-        Advice::Refused => Err(Cause::new(Reason::Diverged, "that agent would refuse this host's journal")
-            .advise("install the agent that wrote the journal, or a newer one")),
+        Advice::Refused => {
+            Err(Cause::new(Reason::JournalNewer, "this host's journal is newer than what that agent reads")
+                .advise("install the agent that wrote the journal, or a newer one; VMs run on"))
+        }
     }
 }
 
