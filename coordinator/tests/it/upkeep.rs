@@ -17,10 +17,12 @@ fn upkeep(command: &str, world: &Coordinator, more: &[&Path]) -> Output {
     upkeep_in(world.folder.path(), command, more).output().unwrap()
 }
 
-/// A command on the data folder in a folder.
+/// A command on the data folder in a folder. They listen nowhere, and so take an address that `run` would refuse.
 pub(crate) fn upkeep_in(folder: &Path, command: &str, more: &[&Path]) -> Command {
     let mut run = coordinator(&[command, "--json"]);
-    run.args([Path::new("--data-dir"), &folder.join("data")]).args(more);
+    run.args([Path::new("--data-dir"), &folder.join("data")])
+        .args(["--listen", "192.0.2.10:7400"])
+        .args(more);
     run
 }
 
