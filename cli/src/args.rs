@@ -83,7 +83,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
     /// Accept plaintext beyond loopback and Unix sockets
-    #[arg(long, global = true, help_heading = "Global options")]
+    #[arg(long, global = true, env = "DEWPOINT_INSECURE", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Global options")]
     pub(crate) insecure: bool,
 }
 
