@@ -10,11 +10,11 @@ packages() {
     step "reconciled by a person: the host takes events for its VM again" packages_reconciled
 }
 
-apt() { on a env DEBIAN_FRONTEND=noninteractive apt-get -y --no-install-recommends "$@"; }
+apt_on() { on "$1" env DEBIAN_FRONTEND=noninteractive apt-get -y --no-install-recommends "${@:2}"; }
 
 packages_removed() {
     keep host "$(on a cat /var/lib/dewpoint/host-id)"
-    apt remove dewpoint-agent | tee "$LAB/kept.said"
+    apt_on a remove dewpoint-agent | tee "$LAB/kept.said"
     grep -F 'VMs that run go on running' "$LAB/kept.said"
     wait_for 30 "a is away" host_is a late lost
     guest "$(address_of a1)"
@@ -33,7 +33,7 @@ has_a1() {
 }
 
 packages_purged() {
-    apt purge dewpoint-agent | tee "$LAB/kept.said"
+    apt_on a purge dewpoint-agent | tee "$LAB/kept.said"
     grep -F "VMs' disks were left, and host-id" "$LAB/kept.said"
     must "the journal is gone" on a test ! -e /var/lib/dewpoint/agent.db
     must "the disk is there" on a test -d "/var/lib/dewpoint/vms/$(vm_id a1)"

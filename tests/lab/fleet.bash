@@ -53,11 +53,12 @@ HOOK
     data_disk "$1"
 }
 
-# data_disk HOST: a file system of its own for the agent's data, which can be filled. Sparse: it takes what is written.
+# data_disk HOST: a file system of its own for the agent's data, which can be filled. Sparse: it takes what is written,
+# and so no more inodes than are needed, and none made beforehand.
 data_disk() {
-    truncate -s 6G "$LAB/$1/data.img"
-    mkfs.ext4 -q -F -m 0 "$LAB/$1/data.img"
-    mount -o loop "$LAB/$1/data.img" "$LAB/$1/data"
+    truncate -s 40G "$LAB/$1/data.img"
+    mkfs.ext4 -q -F -m 0 -N 20000 "$LAB/$1/data.img"
+    mount -o loop,noinit_itable "$LAB/$1/data.img" "$LAB/$1/data"
 }
 
 # --- power ---

@@ -13,12 +13,18 @@ step() {
     printf '\n=== %s\n' "$title" >>"$LAB/$scenario.log"
     # Not `if "$@"`: a condition would switch off `set -e` inside the function it runs.
     set +e
+    # In a process group of its own, so that it can be ended whole; and waited for, so that a signal is heeded at once.
+    set -m
     (
         set -eE
         trap 'warn "failed: $BASH_COMMAND (${BASH_SOURCE[0]##*/}:$LINENO)"' ERR
         "$@"
-    ) >>"$LAB/$scenario.log" 2>&1
+    ) >>"$LAB/$scenario.log" 2>&1 </dev/null &
+    echo "$!" >"$LAB/step"
+    set +m
+    wait "$!"
     status=$?
+    rm -f "$LAB/step"
     set -e
     took=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }')
     if [ $status -eq 0 ]; then
@@ -30,6 +36,11 @@ step() {
         awk '/^=== / { said = "" } { said = said $0 "\n" } END { printf "%s", said }' "$LAB/$scenario.log" | tail -n 40 >&2
         return 1
     fi
+}
+
+# end_step: ends the one that runs, if one does.
+end_step() {
+    [ ! -e "$LAB/step" ] || kill -KILL -- "-$(cat "$LAB/step")" 2>/dev/null || true
 }
 
 # chapter NAME WORDS: the steps that follow are of this scenario.
