@@ -6,6 +6,7 @@ agent() {
     step "stopped and started: QEMU as before, the guest answers throughout" undisturbed a agent_stopped
     step "SIGKILLed: systemd starts it again" undisturbed a agent_killed
     step "hung (SIGSTOP): the watchdog acts" undisturbed a agent_hung
+    step "a bad configuration: status 78, and left to a person; mended, it goes on" undisturbed a agent_misconfigured
     step "upgraded with a create half done: the create finishes, once" agent_upgraded
     step "a package that goes back is refused: JOURNAL_NEWER; the agent runs on" undisturbed a agent_too_old
 }
@@ -40,6 +41,18 @@ agent_hung() {
     on a journalctl -u dewpoint-agent --no-pager | grep -F 'Watchdog timeout'
     on a rm /run/systemd/system/dewpoint-agent.service.d/lab.conf
     on a systemctl daemon-reload
+}
+
+agent_misconfigured() {
+    local file=/etc/dewpoint/agent.toml
+    on a sed -i '1i no_such_key = true' "$file"
+    must "it does not start" eval "! on a systemctl restart dewpoint-agent"
+    same "the exit status" 78 "$(on a systemctl show --property=ExecMainStatus --value dewpoint-agent)"
+    # Else: auto-restart.
+    same "the unit's state" failed "$(on a systemctl show --property=SubState --value dewpoint-agent)"
+    on a sed -i 1d "$file"
+    on a systemctl restart dewpoint-agent
+    wait_for 60 "a is alive" host_is a alive
 }
 
 # shellcheck disable=SC2016
