@@ -1,5 +1,7 @@
 //! The API end to end, over gRPC, with an agent that succeeds at everything.
 
+mod hostile;
+
 use dewpoint_proto::cause::Reason;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::status::from_status;
