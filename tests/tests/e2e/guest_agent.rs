@@ -58,7 +58,8 @@ async fn a_snapshot_says_whether_the_guest_froze_and_never_leaves_it_frozen() {
 #[tokio::test]
 async fn an_agent_that_is_killed_while_its_guest_freezes_thaws_it_once_it_is_back() {
     let (mut fleet, vm, guest) = with_agent().await;
-    guest.agent_behaves("slow", 5).await;
+    // Long enough for the kill to come first on a machine with much to do.
+    guest.agent_behaves("slow", 15).await;
     let snapshot = fleet.caller.ask(request::snapshot(&vm, "web")).await.unwrap().event_id;
     let journal = Journal::of(&fleet.agent);
     journal.until(&snapshot, Moment::Step("begin-backup")).await;
