@@ -50,6 +50,8 @@ HOOK
     mkdir -p "$root/etc/systemd/system/dewpoint-agent.service.d"
     printf '[Service]\nBindReadOnlyPaths=/run/%s-boot-id:/proc/sys/kernel/random/boot_id\n' "$PREFIX" \
         >"$root/etc/systemd/system/dewpoint-agent.service.d/$PREFIX-boot-id.conf"
+    # Ubuntu's makes a /dev/kvm of its own in a container: where KVM hangs, so would QEMU, and libvirt with it.
+    ln -sf /dev/null "$root/etc/systemd/system/qemu-kvm.service"
     data_disk "$1"
 }
 
