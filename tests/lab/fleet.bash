@@ -31,6 +31,8 @@ Before=network.target network-online.target
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/bin/cp /proc/sys/kernel/random/boot_id /run/$PREFIX-boot-id
+ExecStart=/usr/bin/umount /proc/sys/kernel/random/boot_id
+ExecStart=/usr/bin/mount --bind /run/$PREFIX-boot-id /proc/sys/kernel/random/boot_id
 ExecStart=/usr/sbin/ip address add ${ADDRESS[$1]}/24 dev host0
 ExecStart=/usr/sbin/ip link set host0 up
 [Install]
@@ -45,10 +47,11 @@ HOOK
     chmod 755 "$root/etc/libvirt/hooks/qemu"
     mkdir -p "$root/etc/systemd/system/sysinit.target.wants"
     ln -sf "../$PREFIX-net.service" "$root/etc/systemd/system/sysinit.target.wants/"
-    # The container's boot id, by which the agent knows a boot, is laid over the file in its /proc; the unit has a /proc of
-    # its own (ProtectProc=), where this machine's would show.
+    # The container's boot id, by which the agent knows a boot, is laid over the file in its /proc. In a /proc of its own
+    # (ProtectProc=) the unit would see this machine's. From a file that has a name: nspawn's has none, and systemd 255 and
+    # later can lay nothing over such a one.
     mkdir -p "$root/etc/systemd/system/dewpoint-agent.service.d"
-    printf '[Service]\nBindReadOnlyPaths=/run/%s-boot-id:/proc/sys/kernel/random/boot_id\n' "$PREFIX" \
+    printf '[Service]\nProtectProc=default\nBindReadOnlyPaths=/run/%s-boot-id:/proc/sys/kernel/random/boot_id\n' "$PREFIX" \
         >"$root/etc/systemd/system/dewpoint-agent.service.d/$PREFIX-boot-id.conf"
     # Ubuntu's makes a /dev/kvm of its own in a container: where KVM hangs, so would QEMU, and libvirt with it.
     ln -sf /dev/null "$root/etc/systemd/system/qemu-kvm.service"
@@ -178,19 +181,29 @@ heal() { # HOST
 
 # --- the end, also of an earlier run that was killed ---
 
-# Every container that bears our prefix, by what its command line says.
+# Every container that bears our prefix, by what its command line says, word for word.
 our_containers() {
-    local file
-    for file in /proc/[0-9]*/cmdline; do
+    local pid
+    for pid in $(pgrep -f "systemd-nspawn.*--machine=$PREFIX-"); do
         # A process may be gone by the time that it is looked at.
-        if [ "$({ tr '\0' '\n' <"$file" | grep -cxE -- "(/usr/bin/)?systemd-nspawn|--machine=$PREFIX-[a-z]+"; } 2>/dev/null)" = 2 ]; then
-            file=${file#/proc/}
-            echo "${file%/cmdline}"
+        if [ "$({ tr '\0' '\n' <"/proc/$pid/cmdline" | grep -cxE -- "(/usr/bin/)?systemd-nspawn|--machine=$PREFIX-[a-z]+"; } 2>/dev/null)" = 2 ]; then
+            echo "$pid"
         fi
     done
 }
 
 all_off() { [ -z "$(our_containers)" ]; }
+
+our_groups() { find "$(cgroups)" -mindepth 1 -maxdepth 1 -type d -name "$PREFIX-*"; }
+groups_empty() { [ -z "$(our_groups | while read -r group; do grep -l 'populated 1' "$group/cgroup.events" || true; done)" ]; }
+
+# A container's processes end one by one after it; its cgroup can go when the last has.
+groups_away() {
+    local group
+    for group in $(our_groups); do { echo 1 >"$group/cgroup.kill"; } 2>/dev/null || true; done
+    wait_for 30 "the containers' processes have ended" groups_empty
+    for group in $(our_groups); do find "$group" -depth -type d -exec rmdir {} +; done
+}
 
 take_down() {
     local pid child mounted host
@@ -199,7 +212,7 @@ take_down() {
         kill -KILL "$pid" 2>/dev/null || true
     done
     wait_for 30 "the containers are off" all_off
-    find "$(cgroups)" -mindepth 1 -depth -type d -path "*/$PREFIX-*" -exec rmdir {} +
+    groups_away
     # The last one first: what lies in another one goes before it.
     { findmnt -rno TARGET | grep "^$LAB/" || true; } | tac | while read -r mounted; do umount "$mounted"; done
     ! nft list table bridge "$PREFIX" >/dev/null 2>&1 || nft delete table bridge "$PREFIX"

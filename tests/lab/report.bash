@@ -40,7 +40,9 @@ step() {
 
 # end_step: ends the one that runs, if one does.
 end_step() {
-    [ ! -e "$LAB/step" ] || kill -KILL -- "-$(cat "$LAB/step")" 2>/dev/null || true
+    local group
+    group=$(cat "$LAB/step" 2>/dev/null) || return 0
+    { kill -KILL -- "-$group" && wait "$group"; } 2>/dev/null || true
 }
 
 # chapter NAME WORDS: the steps that follow are of this scenario.
