@@ -174,7 +174,7 @@ fn summary(world: &world::World) -> String {
         kinds.iter().map(|(kind, [succeeded, all])| format!("{succeeded} of {all} {kind}")).collect();
     let ended = |stage: &str| world.fleet.events.iter().filter(|event| event.stage == stage).count();
     format!(
-        "{} requests; events that succeeded: {}; {} failed, {} cancelled; {} faults, {} VMs, {} markers, {} power-ons seen, {} by a policy, {} edits",
+        "{} requests; events that succeeded: {}; {} failed, {} cancelled; {} faults, {} VMs, {} markers, {} power-ons seen, {} by a policy, {} given up, {} edits",
         count(|what| matches!(what, What::Asked { .. })),
         kinds.join(", "),
         ended("failed"),
@@ -184,6 +184,7 @@ fn summary(world: &world::World) -> String {
         count(|what| matches!(what, What::Marked { confirmed: true, .. })),
         processes.len(),
         check::restarts(world),
+        check::given_up(world),
         count(|what| matches!(what, What::Edited { .. })),
     )
 }

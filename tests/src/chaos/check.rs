@@ -11,7 +11,7 @@ mod tests;
 
 use serde::Serialize;
 
-pub use self::policy::restarts;
+pub use self::policy::{given_up, restarts};
 
 use super::history::What;
 use super::world::World;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use virt::domain::DomainState;
 use virt::enumutil::Enum;
 
@@ -36,6 +36,8 @@ fn agent_tables() -> String {
     )
 }
 const COORDINATOR: &str = "[scheduler]\ndisk_reserve = \"64MiB\"\n";
+/// What a VM that crashes on and on runs between two crashes.
+const A_RUN: Duration = Duration::from_secs(2);
 /// What virsh may take before it is given up.
 const VIRSH: &str = "30";
 
@@ -62,9 +64,18 @@ pub struct Machine {
 struct Held {
     daemons: Vec<Daemon>,
     stopped: Vec<(usize, Qemu)>,
-    /// VMs that crash on and on, with their slots.
-    crashing: Vec<(usize, u8, String)>,
+    /// VMs that crash on and on.
+    crashing: Vec<Crashing>,
     disk_full: bool,
+}
+
+/// A VM that crashes whenever it has run for a moment.
+struct Crashing {
+    fault: usize,
+    slot: u8,
+    vm: String,
+    /// Its present process, and since when it is seen.
+    seen: Option<(Qemu, Instant)>,
 }
 
 impl Machine {
@@ -116,7 +127,9 @@ impl Machine {
                 qemus.iter().for_each(|qemu| signal(qemu.pid, Signal::SIGKILL));
                 return format!("{qemus:?}");
             }
-            (FaultKind::CrashesOnAndOn { slot }, Some(vm)) => self.held.crashing.push((n, slot, vm)),
+            (FaultKind::CrashesOnAndOn { slot }, Some(vm)) => {
+                self.held.crashing.push(Crashing { fault: n, slot, vm, seen: None });
+            }
             (FaultKind::Guest { does, .. }, Some(vm)) => self.tell_guest(does, vm, shared),
             (FaultKind::DestroyedBehindOurBack { .. }, Some(vm)) => self.virsh("destroy", &vm),
             (FaultKind::PausedBehindOurBack { .. }, Some(vm)) => self.virsh("suspend", &vm),
@@ -151,7 +164,9 @@ impl Machine {
                     }
                 }
             }
-            (FaultKind::CrashesOnAndOn { .. }, _) => self.held.crashing.retain(|(of, ..)| *of != n),
+            (FaultKind::CrashesOnAndOn { .. }, _) => {
+                self.held.crashing.retain(|crashing| crashing.fault != n)
+            }
             (FaultKind::PausedBehindOurBack { .. }, Some(vm)) => self.virsh("resume", vm),
             _ => {}
         }
@@ -176,14 +191,22 @@ impl Machine {
         self.crash_again(shared);
     }
 
-    /// Each kill is noted as a fault of its own: it explains an end and a restart.
-    fn crash_again(&self, shared: &Shared) {
-        for (n, slot, vm) in &self.held.crashing {
-            for qemu in self.qemus_of(vm) {
-                let (kind, detail) = (FaultKind::QemuIsKilled { slot: *slot }, format!("again: {qemu:?}"));
-                shared.history.add(What::FaultBegan { n: *n, kind, vm: Some(vm.clone()), detail });
-                signal(qemu.pid, Signal::SIGKILL);
+    /// Each kill is noted as a fault of its own: it explains an end and a restart. One that has not begun to run is let be: its
+    /// start would fail, and be no run that crashed.
+    fn crash_again(&mut self, shared: &Shared) {
+        for crashing in &mut self.held.crashing {
+            let found = qemus(self.lab.dir()).into_iter().find(|qemu| qemu.uuid == crashing.vm);
+            let since = crashing.seen.take().filter(|(seen, _)| Some(seen) == found.as_ref());
+            let Some(qemu) = found else { continue };
+            let (_, since) =
+                crashing.seen.insert((qemu.clone(), since.map_or_else(Instant::now, |(_, at)| at)));
+            if since.elapsed() < A_RUN {
+                continue;
             }
+            let (kind, vm) = (FaultKind::QemuIsKilled { slot: crashing.slot }, Some(crashing.vm.clone()));
+            let detail = format!("again: {qemu:?}");
+            shared.history.add(What::FaultBegan { n: crashing.fault, kind, vm, detail });
+            signal(qemu.pid, Signal::SIGKILL);
         }
     }
 

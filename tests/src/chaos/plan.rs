@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
+use dewpoint_proto::spec::Restart;
 use serde::Serialize;
 
 use super::dice::Dice;
+use super::slots;
 
 /// VMs at once.
 pub const SLOTS: u8 = 6;
@@ -17,6 +19,15 @@ pub const CALLERS: u8 = 3;
 pub const RESTART_LIMIT: u32 = 3;
 /// Before the end, faults have ended, so that what was begun can end as well.
 const CALM: Duration = Duration::from_secs(20);
+/// A VM that is to crash until it is given up is left alone by whoever asks: for so long before, that what was asked for has
+/// ended, and while it crashes.
+const LEFT_ALONE: Duration = Duration::from_secs(20);
+/// Until then VMs are made.
+const FIRST_ASKS: Duration = Duration::from_secs(8);
+/// A policy gives up after some while only: waits of 1, 2 and 4 seconds, three starts, and what each run is let live.
+const LOOP_LASTS: (Duration, Duration) = (Duration::from_secs(45), Duration::from_secs(75));
+/// When the first one does: its slot's first VM is there by then.
+const FIRST_LOOP: Duration = Duration::from_secs(20);
 
 /// All acts of a run, in the order of their time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -192,6 +203,23 @@ pub enum GuestAct {
     Reboots,
 }
 
+impl Asks {
+    /// The slot whose VM it is about; none: what was asked for before, once more.
+    fn slot(self) -> Option<u8> {
+        match self {
+            Self::Create { slot, .. }
+            | Self::Start { slot }
+            | Self::Stop { slot, .. }
+            | Self::Reboot { slot, .. }
+            | Self::Snapshot { slot }
+            | Self::Restore { slot, .. }
+            | Self::Destroy { slot, .. }
+            | Self::Cancel { slot } => Some(slot),
+            Self::Again { .. } | Self::Reuse { .. } => None,
+        }
+    }
+}
+
 impl FaultKind {
     /// The slot whose VM it is about; none: the whole host.
     #[must_use]
@@ -244,11 +272,11 @@ impl Plan {
     #[must_use]
     pub fn of(seed: u64, length: Duration) -> Self {
         // A stream of its own for each, so that more of one kind changes nothing of the others.
-        let asks =
-            (0..CALLERS).map(|caller| asks(Dice::of(seed, u64::from(caller)), caller, length)).collect();
-        let faults = faults(Dice::of(seed, 100), length.saturating_sub(CALM));
+        let faults = faults(Dice::of(seed, 100), seed, length.saturating_sub(CALM));
+        let asks = (0..CALLERS).map(|caller| asks(Dice::of(seed, u64::from(caller)), caller, length));
+        let asks = asks.map(|asks| away_from_loops(asks, &faults)).collect();
         let markers = markers(Dice::of(seed, 101), length);
-        let local = local(Dice::of(seed, 102), length);
+        let local = away_from_loops(local(Dice::of(seed, 102), length), &faults);
         Self { seed, length, asks, local, faults, markers }
     }
 }
@@ -262,7 +290,7 @@ fn asks(mut dice: Dice, caller: u8, length: Duration) -> Vec<Timed<Asks>> {
         asks.push(Timed { at: Duration::from_millis(dice.between(0, 3000)), what });
     }
     asks.sort_by_key(|ask| ask.at);
-    let mut at = Duration::from_secs(8);
+    let mut at = FIRST_ASKS;
     loop {
         at += Duration::from_millis(dice.between(1000, 11_000));
         if at >= length {
@@ -290,6 +318,16 @@ fn ask(dice: &mut Dice) -> Asks {
     }
 }
 
+/// Without what would interrupt a VM that is to crash until it is given up. The creates that come first stay.
+fn away_from_loops(mut asks: Vec<Timed<Asks>>, faults: &[Timed<Fault>]) -> Vec<Timed<Asks>> {
+    let loops = faults.iter().filter(|fault| matches!(fault.what.kind, FaultKind::CrashesOnAndOn { .. }));
+    for Timed { at, what: fault } in loops {
+        let span = at.saturating_sub(LEFT_ALONE).max(FIRST_ASKS)..at.saturating_add(fault.lasts);
+        asks.retain(|ask| ask.what.slot() != fault.kind.slot() || !span.contains(&ask.at));
+    }
+    asks
+}
+
 /// What a person on the host does while the coordinator has plans of its own. It makes no VMs: those have no leases.
 fn local(mut dice: Dice, length: Duration) -> Vec<Timed<Asks>> {
     let mut asks = Vec::new();
@@ -315,22 +353,32 @@ fn image(dice: &mut Dice) -> Image {
     if dice.chance(50) { Image::Snapshot(nth) } else { Image::Tiny }
 }
 
-fn faults(mut dice: Dice, length: Duration) -> Vec<Timed<Fault>> {
-    let mut faults: Vec<Timed<Fault>> = Vec::new();
+fn faults(mut dice: Dice, seed: u64, length: Duration) -> Vec<Timed<Fault>> {
+    let mut faults: Vec<Timed<Fault>> = first_loop(seed).into_iter().collect();
     let mut at = Duration::from_secs(12);
     loop {
         at += Duration::from_millis(dice.between(3000, 14_000));
         let fault = fault(&mut dice);
         if at + fault.lasts >= length {
+            faults.sort_by_key(|fault| fault.at);
             return faults;
         }
         let busy = |earlier: &Timed<Fault>| {
-            earlier.what.kind.victim() == fault.kind.victim() && earlier.at + earlier.what.lasts >= at
+            earlier.what.kind.victim() == fault.kind.victim()
+                && earlier.at + earlier.what.lasts >= at
+                && earlier.at <= at + fault.lasts
         };
         if !faults.iter().any(busy) {
             faults.push(Timed { at, what: fault });
         }
     }
+}
+
+/// One at least is met in every run: of a VM whose policy does start it again.
+fn first_loop(seed: u64) -> Option<Timed<Fault>> {
+    let slot = (0..SLOTS).find(|slot| slots::restart(seed, *slot, 0) != Restart::Never)?;
+    let fault = Fault { kind: FaultKind::CrashesOnAndOn { slot }, lasts: LOOP_LASTS.1 };
+    Some(Timed { at: FIRST_LOOP, what: fault })
 }
 
 fn fault(dice: &mut Dice) -> Fault {
@@ -345,7 +393,7 @@ fn fault(dice: &mut Dice) -> Fault {
         44..57 => (FaultKind::Wire { how: wire(dice) }, 30),
         57..62 => (FaultKind::QemuStops { slot }, 20),
         62..67 => (FaultKind::QemuIsKilled { slot }, 0),
-        67..73 => (FaultKind::CrashesOnAndOn { slot }, 40),
+        67..73 => (FaultKind::CrashesOnAndOn { slot }, LOOP_LASTS.1.as_secs()),
         73..82 => (FaultKind::Guest { slot, does: guest(dice) }, 0),
         82..86 => (FaultKind::DestroyedBehindOurBack { slot }, 0),
         86..89 => (FaultKind::PausedBehindOurBack { slot }, 12),
@@ -353,9 +401,9 @@ fn fault(dice: &mut Dice) -> Fault {
         92..96 => (FaultKind::EditedBehindOurBack { slot }, 0),
         _ => (FaultKind::DiskFull, 15),
     };
-    // A restart policy gives up after some while only.
-    let shortest = if matches!(kind, FaultKind::CrashesOnAndOn { .. }) { 15_000 } else { 0 };
-    Fault { kind, lasts: Duration::from_millis(dice.between(shortest, longest * 1000 + 1)) }
+    let is_loop = matches!(kind, FaultKind::CrashesOnAndOn { .. });
+    let shortest = if is_loop { LOOP_LASTS.0.as_secs() } else { 0 };
+    Fault { kind, lasts: Duration::from_millis(dice.between(shortest * 1000, longest * 1000 + 1)) }
 }
 
 fn wire(dice: &mut Dice) -> WireFault {
@@ -403,6 +451,25 @@ mod tests {
                         "seed {seed}: {fault:?}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn in_every_run_a_vm_that_is_started_again_crashes_until_it_is_given_up_and_is_left_alone() {
+        for seed in 0..200 {
+            let plan = Plan::of(seed, FIVE);
+            let loops = plan.faults.iter().filter_map(|fault| match fault.what.kind {
+                FaultKind::CrashesOnAndOn { slot } => Some((slot, fault)),
+                _ => None,
+            });
+            let loops: Vec<_> = loops.collect();
+            let met = loops.iter().any(|(slot, _)| slots::restart(seed, *slot, 0) != Restart::Never);
+            assert!(met, "seed {seed}");
+            for (slot, fault) in loops {
+                let during = fault.at..fault.at + fault.what.lasts;
+                let mut asks = plan.asks.iter().flatten().chain(&plan.local);
+                assert!(!asks.any(|ask| ask.what.slot() == Some(slot) && during.contains(&ask.at)));
             }
         }
     }

@@ -110,7 +110,8 @@ impl Slots {
     }
 }
 
-fn restart(seed: u64, slot: u8, life: u64) -> Restart {
+/// The policy of a slot's nth VM.
+pub(super) fn restart(seed: u64, slot: u8, life: u64) -> Restart {
     // A stream by which the seed that CI runs has each of them where it matters: on VMs that crash on and on.
     match Dice::of(seed, 888 + u64::from(slot) + life * 256).between(0, 100) {
         0..20 => Restart::Never,

@@ -29,6 +29,12 @@ pub fn restarts(world: &World) -> usize {
     by_policy(world).len()
 }
 
+/// How often one was the last that its policy allows: the next crash leaves the VM off.
+#[must_use]
+pub fn given_up(world: &World) -> usize {
+    by_policy(world).iter().filter(|again| again.in_a_row == RESTART_LIMIT).count()
+}
+
 fn by_policy(world: &World) -> Vec<Again<'_>> {
     #[derive(Default)]
     struct Row<'a> {

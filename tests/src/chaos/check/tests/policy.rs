@@ -33,6 +33,8 @@ fn left_off(policy: Restart, kind: FaultKind, restarts: u32) -> World {
 fn as_often_as_the_limit_says_is_well_and_once_more_is_found() {
     assert_eq!(all(&restarted(Restart::OnCrash, 3)), []);
     assert_eq!(super::super::restarts(&restarted(Restart::Always, 2)), 2);
+    let given_up = |times| super::super::given_up(&restarted(Restart::Always, times));
+    assert_eq!((given_up(2), given_up(3)), (0, 1), "the limit was met");
     assert!(promises(&restarted(Restart::OnCrash, 4)).contains(&"8, its policy"));
 }
 
