@@ -20,7 +20,7 @@ use dewpoint_proto::vm_state::Power;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-pub use inspect::{Details, Inspected, InspectedNic};
+pub use inspect::{ConfigDigest, Details, Inspected, InspectedNic};
 
 pub mod libvirt;
 

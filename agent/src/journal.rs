@@ -296,13 +296,13 @@ impl Journal {
         self.ask(Access::Write, move |tx| append::acknowledge(tx, up_to)).await
     }
 
-    /// Drops what has been kept long enough.
+    /// Drops what has been kept long enough. `unmoved`: now, by a clock that nobody moves.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn prune(&self) -> Result<(), JournalError> {
+    pub async fn prune(&self, unmoved: Millis) -> Result<(), JournalError> {
         let settings = self.0.settings.clone();
-        self.ask(Access::Write, move |tx| append::prune(tx, &settings)).await
+        self.ask(Access::Write, move |tx| append::prune(tx, &settings, unmoved)).await
     }
 
     /// Through the queue, the thread and back: what a heartbeat proves.

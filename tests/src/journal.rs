@@ -74,6 +74,13 @@ impl Journal {
             .len()
     }
 
+    /// The configuration that was noted of a VM's domain last; none: none yet.
+    #[must_use]
+    pub fn config(&self, vm: &str) -> Option<String> {
+        let sql = "SELECT json_extract(json, '$.config') FROM keeping WHERE vm_id = ?1";
+        self.rows(sql, vm, |row| row.get::<_, Option<String>>(0)).pop().flatten()
+    }
+
     fn reached(&self, event: &str, moment: Moment) -> bool {
         let Some(stage) = self.stage(event) else { return false };
         let ended = matches!(stage.as_str(), "finished" | "reported");

@@ -34,11 +34,11 @@ impl Upkeep {
 async fn keep_up(journal: &Journal, files: Option<&Files>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // What is deleted for good goes by it: a wall clock that is moved ahead takes no disk's time away.
+    // What is deleted for good goes by it: a wall clock that is moved ahead takes no disk's or event's time away.
     let time = Unmoved::of(SystemClock);
     loop {
         ticks.tick().await;
-        if let Err(error) = journal.prune().await {
+        if let Err(error) = journal.prune(time.now()).await {
             tracing::warn!("old events could not be pruned: {error}");
         }
         if let Some(files) = files {

@@ -40,6 +40,7 @@ mod run_unknown;
 mod seed_missing;
 mod shield_missing;
 mod shield_stale;
+mod spec_unknown;
 mod tap_missing;
 mod tap_off_bridge;
 mod tap_stale;
@@ -75,7 +76,7 @@ impl PartialEq for Rule {
 impl Eq for Rule {}
 
 /// Every rule.
-pub static RULES: [&Rule; 44] = [
+pub static RULES: [&Rule; 45] = [
     &access::RULE,
     &autostart::RULE,
     &base_missing::RULE,
@@ -115,6 +116,7 @@ pub static RULES: [&Rule; 44] = [
     &seed_missing::RULE,
     &shield_missing::RULE,
     &shield_stale::RULE,
+    &spec_unknown::RULE,
     &tap_missing::RULE,
     &tap_off_bridge::RULE,
     &tap_stale::RULE,

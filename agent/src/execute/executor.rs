@@ -30,6 +30,7 @@ use super::lane::{Incoming, Lane};
 use super::plan::Server;
 use super::settings::Settings;
 use crate::hypervisor::{DomainEvent, Hypervisor};
+use crate::journal::kept::ConfigSeen;
 use crate::journal::rows::Parked;
 use crate::journal::{Journal, JournalError, Journaled, Written};
 use crate::network::Shield;
@@ -309,6 +310,16 @@ impl Shared {
     /// What was heard of a VM and is not noted yet.
     pub(super) fn heard(&self, vm: VmId) -> Vec<String> {
         self.ears().heard.get(&vm).map(Heard::words).unwrap_or_default()
+    }
+
+    /// A VM's configuration was looked at.
+    pub(super) fn saw_config(&self, vm: VmId, seen: ConfigSeen) {
+        self.ears().heard.entry(vm).or_default().config = Some(seen);
+    }
+
+    /// A VM's configuration, as it was looked at last.
+    pub(super) fn config_of(&self, vm: VmId) -> Option<ConfigSeen> {
+        self.ears().heard.get(&vm)?.config.clone()
     }
 
     /// So much of what was heard of a VM, the oldest, is noted.

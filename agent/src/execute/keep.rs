@@ -11,9 +11,12 @@
 
 pub mod attention;
 pub mod board;
+mod configs;
 pub mod decide;
+mod edited;
 pub mod incident;
 pub mod next;
+mod started;
 pub(super) mod stock;
 #[cfg(test)]
 mod tests;

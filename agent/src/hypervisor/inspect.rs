@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use dewpoint_proto::spec::VmSpec;
+use serde::{Deserialize, Serialize};
 
 use super::{Domain, Seen};
 
@@ -34,6 +35,17 @@ pub struct Details {
     pub vcpus: u32,
     /// Guest memory; 0: not told.
     pub memory_bytes: u64,
+    /// Of the configuration that outlives its run; none: there is none, or it is not told.
+    pub config: Option<ConfigDigest>,
+}
+
+/// What a domain's persistent configuration is compared by, our mark left out: that we change ourselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigDigest {
+    /// Whoever wrote it down: another version of libvirt may write the same configuration otherwise.
+    pub written_by: String,
+    /// SHA-256 of what it wrote, in hex.
+    pub sha256: String,
 }
 
 /// A network interface, as the domain's XML has it.

@@ -214,11 +214,11 @@ fn all_acked(tx: &Tx<'_>, event: EventId) -> Result<bool, JournalError> {
         .query_row([event.to_string()], |row| row.get(0))?)
 }
 
-/// Drops what has been kept long enough. What the coordinator has not heard of yet stays whole; ids, digests and
-/// outcomes stay for good.
-pub(super) fn prune(tx: &Tx<'_>, settings: &Settings) -> Result<(), JournalError> {
-    let before =
-        |kept: Duration| tx.now.wall.0.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+/// Drops what has been kept long enough, by the wall clock and by `unmoved`, so that a moved clock takes no event's time away. What
+/// the coordinator has not heard of yet stays whole; ids, digests and outcomes stay for good.
+pub(super) fn prune(tx: &Tx<'_>, settings: &Settings, unmoved: Millis) -> Result<(), JournalError> {
+    let now = tx.now.wall.0.min(unmoved.0);
+    let before = |kept: Duration| now.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
     let alone = query::session(tx.db)?.term == Term(0);
     if alone {
         // With no coordinator ever, nobody will acknowledge: the outbox would grow without bound.

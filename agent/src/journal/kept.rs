@@ -1,7 +1,7 @@
 //! What the journal keeps of what happened to a VM without an event, and of what was done about it.
 
 use dewpoint_proto::cause::Cause;
-use dewpoint_proto::ids::{RunId, VmId};
+use dewpoint_proto::ids::{Generation, RunId, VmId};
 use dewpoint_proto::vm_state::{Incident, IncidentKind};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::columns::to_json;
 use super::error::JournalError;
 use super::moment::{BootId, Moment};
 use super::{query, schema};
-use crate::hypervisor::Wanted;
+use crate::hypervisor::{ConfigDigest, Wanted};
 
 /// The version of what this agent writes.
 const VERSION: u32 = 1;
@@ -32,6 +32,17 @@ pub struct Kept {
     pub run: Option<RunId>,
     /// That start is not known to have been answered.
     pub starting: bool,
+    /// Its configuration as it was last seen; none: not seen since somebody or an event wrote it.
+    pub config: Option<ConfigSeen>,
+}
+
+/// The configuration of a VM's domain, and what the VM was then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigSeen {
+    /// Another generation's may differ: an event wrote it.
+    pub generation: Generation,
+    /// The configuration.
+    pub digest: ConfigDigest,
 }
 
 /// How a VM is, other than wanted, and since when.
@@ -102,6 +113,7 @@ pub(super) fn note_boot(db: &Connection, now: Moment) -> Result<(), JournalError
             let kept = Kept {
                 incident: Some(Incident { kind: what, at: now.wall, detail: String::new(), run }),
                 noted: Some(Noted { what, run, at: now }),
+                config: row.kept.config.clone(),
                 ..Kept::default()
             };
             write(&tx, row.vm, &kept, None)?;

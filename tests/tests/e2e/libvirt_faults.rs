@@ -1,12 +1,12 @@
 //! libvirt goes away, stalls and comes back, and QEMUs with it: a libvirt of the test's own, so that nobody else notices.
 
-use dewpoint_proto::wire::event::Power;
+use dewpoint_proto::wire::event::{IncidentKind, Power, VmState};
 use dewpoint_tests::fleet::Site;
-use dewpoint_tests::host::{Qemu, qemus};
+use dewpoint_tests::host::{Libvirt, Qemu, qemus};
 use dewpoint_tests::journal::{Journal, Moment};
 use dewpoint_tests::process::signal;
 use dewpoint_tests::request;
-use dewpoint_tests::wait::{BOOT, until};
+use dewpoint_tests::wait::{BOOT, EVENT, until, until_holds};
 use nix::sys::signal::Signal;
 
 /// How libvirtd ends.
@@ -163,4 +163,34 @@ async fn a_libvirtd_that_answers_nothing_holds_events_up_and_loses_none() {
     assert_eq!(the_qemu(&site, &vm).pid, site.fleet.domain(&vm).qemu_pid().unwrap());
     assert_eq!(Journal::of(&site.fleet.agent).reports(&event.event_id), 1);
     site.until_well().await;
+}
+
+/// Promise 5: nobody told the agent, so it compares what is there with what it saw last.
+#[tokio::test]
+async fn a_configuration_that_somebody_edited_while_the_agent_was_away_is_told() {
+    let mut site = Site::start().await;
+    let vm = site.fleet.caller.done(request::vm(&site.fleet.lab.name("web"))).await.vm_id;
+    let (qemu, journal) = (the_qemu(&site, &vm), Journal::of(&site.fleet.agent));
+    until_holds("its configuration is noted", EVENT, async || journal.config(&vm).is_some()).await;
+    let as_made = journal.config(&vm);
+
+    site.libvirtd.kill();
+    site.until_libvirt_is_missed().await;
+    site.start_libvirtd().await;
+    site.until_well().await;
+    site.fleet.agent.kill();
+    let title = "</name>\n  <title>somebody was here</title>";
+    let xml = site.fleet.domain(&vm).persistent.replacen("</name>", title, 1);
+    Libvirt::connect_to(site.fleet.lab.hypervisor()).connection().define_domain_xml(&xml).unwrap();
+    assert_eq!(journal.config(&vm), as_made, "libvirt's own restart changed nothing");
+    site.fleet.agent.start().await;
+
+    let edited = |seen: &VmState| {
+        seen.incident.as_ref().is_some_and(|incident| incident.kind() == IncidentKind::EditedByHand)
+    };
+    let seen = site.fleet.caller.until_told(&vm, "it was edited", edited).await;
+    assert_eq!(seen.power(), Power::Running);
+    assert_eq!(the_qemu(&site, &vm), qemu, "promise 4: it runs on");
+    assert_ne!(journal.config(&vm), as_made);
+    assert!(site.fleet.domain(&vm).persistent.contains("somebody was here"), "and nothing is put back");
 }

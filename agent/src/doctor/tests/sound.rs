@@ -162,6 +162,7 @@ fn details(vm: VmId, disk: EventId) -> Details {
         }],
         vcpus: 1,
         memory_bytes: 128 * MIB,
+        config: None,
     }
 }
 

@@ -138,6 +138,7 @@ const TABLE: &[(&str, Spoil)] = &[
     ("shield-stale", |it| {
         it.shield().taps.insert(tap_name(VmId::fresh(), 0).to_string());
     }),
+    ("spec-unknown", |it| it.row().spec = None),
     ("tap-missing", |it| it.links().taps.clear()),
     ("tap-off-bridge", |it| {
         let tap = it.tap.clone();

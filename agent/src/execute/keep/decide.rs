@@ -20,12 +20,13 @@ use dewpoint_proto::ids::{Generation, RunId};
 use dewpoint_proto::spec::{Placement, Restart};
 use dewpoint_proto::vm_state::{Incident, IncidentKind, Power};
 
-use super::Bounds;
 use super::incident::{ended_by_hand, is_dead, is_down, running_on, was_meant, why_off, why_paused};
+pub use super::started::{answered, begun, failed};
+use super::{Bounds, edited};
 use crate::hypervisor::{Control, Domain, Seen, Wanted};
 use crate::journal::VmRow;
 use crate::journal::admission::Presence;
-use crate::journal::kept::{Kept, Noted};
+use crate::journal::kept::{ConfigSeen, Kept, Noted};
 use crate::journal::moment::Moment;
 
 /// A guest that reboots is heard of twice, by itself and by its firmware.
@@ -46,6 +47,8 @@ pub struct Question<'a> {
     pub word: &'a Word,
     /// Held by an operator: no new steps.
     pub held: bool,
+    /// Its domain's configuration, if it was looked at.
+    pub config: Option<&'a ConfigSeen>,
     /// Bounds.
     pub bounds: &'a Bounds,
 }
@@ -101,6 +104,14 @@ pub struct Wait {
 /// Decides for a VM that no lane has an event of.
 #[must_use]
 pub fn keep(question: &Question<'_>) -> Keep {
+    match of_power(question) {
+        // What was edited waits for nothing, and nothing waits for it.
+        next @ (Keep::Rest | Keep::Wait(_) | Keep::Leave(_)) => edited::note(question).unwrap_or(next),
+        next => next,
+    }
+}
+
+fn of_power(question: &Question<'_>) -> Keep {
     let row = question.row;
     if row.presence != Presence::There || row.unfinished {
         return Keep::Rest;
@@ -128,7 +139,7 @@ pub fn keep(question: &Question<'_>) -> Keep {
 }
 
 /// A domain whose persistent mark is this VM's, of no newer generation: only that one is started.
-fn is_ours(row: &VmRow, domain: &Domain) -> bool {
+pub(super) fn is_ours(row: &VmRow, domain: &Domain) -> bool {
     domain.mark.there().is_some_and(|mark| mark.vm == row.vm && mark.generation <= row.generation)
 }
 
@@ -167,8 +178,10 @@ fn running(question: &Question<'_>, domain: &Domain) -> Keep {
     }
     match running_on(question.heard) {
         Some(kind) if !told_already(question, kind, run) => {
-            let incident = happened(question, domain, kind, run);
-            Keep::Note(Box::new(Kept { incident: Some(incident), ..kept.clone() }))
+            let incident = Some(happened(question, domain, kind, run));
+            // What it is now is seen anew, and is no second edit.
+            let config = kept.config.clone().filter(|_| kind != IncidentKind::EditedByHand);
+            Keep::Note(Box::new(Kept { incident, config, ..kept.clone() }))
         }
         _ => Keep::Rest,
     }
@@ -336,11 +349,16 @@ fn noted(question: &Question<'_>, domain: &Domain, what: IncidentKind, run: Opti
     }))
 }
 
-fn happened(question: &Question<'_>, domain: &Domain, kind: IncidentKind, run: Option<RunId>) -> Incident {
+pub(super) fn happened(
+    question: &Question<'_>,
+    domain: &Domain,
+    kind: IncidentKind,
+    run: Option<RunId>,
+) -> Incident {
     Incident { kind, at: question.now.wall, detail: domain.detail.clone(), run }
 }
 
-fn live_run(domain: &Domain) -> Option<RunId> {
+pub(super) fn live_run(domain: &Domain) -> Option<RunId> {
     domain.live.there().and_then(|mark| mark.run)
 }
 
@@ -359,32 +377,4 @@ fn not_held(question: &Question<'_>, next: Keep) -> Keep {
 
 fn wait(why: String) -> Keep {
     Keep::Wait(Wait { why, left: None, asks: false })
-}
-
-/// A start by policy is about to be asked for.
-#[must_use]
-pub fn begun(kept: &Kept, run: RunId, now: Moment) -> Kept {
-    let restarts = kept.restarts.saturating_add(1);
-    Kept { restarts, last: Some(now), run: Some(run), starting: true, ..kept.clone() }
-}
-
-/// It was answered well.
-#[must_use]
-pub fn answered(kept: &Kept) -> Kept {
-    Kept { noted: None, starting: false, ..kept.clone() }
-}
-
-/// It failed: what it was started for stands, and the next one waits longer.
-#[must_use]
-pub fn failed(kept: &Kept, cause: &Cause, now: Moment) -> Kept {
-    let what = kept.noted.as_ref().map_or(IncidentKind::StartFailed, |noted| noted.what);
-    let run = kept.run;
-    let incident =
-        Incident { kind: IncidentKind::StartFailed, at: now.wall, detail: cause.text.clone(), run };
-    Kept {
-        incident: Some(incident),
-        noted: Some(Noted { what, run, at: now }),
-        starting: false,
-        ..kept.clone()
-    }
 }

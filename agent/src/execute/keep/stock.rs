@@ -11,9 +11,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
 use super::attention;
+use super::configs::Configs;
 use crate::execute::executor::{Shared, next_event};
 use crate::hypervisor::{Domain, DomainEvent, Domains, Wanted};
 use crate::journal::admission::Presence;
+use crate::journal::kept::ConfigSeen;
 use crate::journal::{JournalError, VmRow};
 
 /// What is kept of what was heard of one VM. More than happens in one run between two looks.
@@ -27,12 +29,18 @@ pub(in crate::execute) struct Heard {
     words: VecDeque<String>,
     /// Until then what is told of its configuration is our own doing; since the host booted.
     echo: Duration,
+    /// Its configuration, as it was looked at last.
+    pub(in crate::execute) config: Option<ConfigSeen>,
 }
 
 impl Heard {
     pub(in crate::execute) fn put(&mut self, word: String, now: Duration) {
-        if word.starts_with("defined/") && now < self.echo {
-            return;
+        if is_of_config(&word) {
+            // What was looked at may be what was there before.
+            self.config = None;
+            if now < self.echo {
+                return;
+            }
         }
         if self.words.len() == WORDS {
             self.words.pop_front();
@@ -57,9 +65,14 @@ impl Heard {
 
     /// An event has ended: its own doings are not news. How the VM went off since it was started is.
     pub(in crate::execute) fn after_event(&mut self, now: Duration) {
-        self.words.retain(|word| !word.starts_with("defined/") && word != "reboot");
+        self.words.retain(|word| !is_of_config(word) && word != "reboot");
         self.echo = now + ECHO;
     }
+}
+
+/// Whether libvirt says that a configuration was written.
+pub(super) fn is_of_config(word: &str) -> bool {
+    word.starts_with("defined/")
 }
 
 /// Takes stock until the agent drains.
@@ -68,6 +81,7 @@ pub(in crate::execute) async fn run(shared: Arc<Shared>) {
     let mut words = shared.parts.keeping.words();
     let mut hold = shared.parts.hold.clone();
     let mut known = BTreeSet::new();
+    let mut configs = Configs::default();
     let bounds = shared.parts.settings.keep.clone();
     let mut due = Instant::now();
     loop {
@@ -75,6 +89,7 @@ pub(in crate::execute) async fn run(shared: Arc<Shared>) {
             () = shared.stop.cancelled() => return,
             heard = next_event(&mut events) => match heard {
                 Ok(DomainEvent::Changed(vm, word)) => {
+                    configs.heard(vm, &word);
                     if shared.hear(vm, word, &known) {
                         shared.look_at(vm);
                     }
@@ -83,6 +98,7 @@ pub(in crate::execute) async fn run(shared: Arc<Shared>) {
                 Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => {
                     // What is left of it would be a half-truth.
                     shared.heed_only(&BTreeSet::new());
+                    configs.all_may_be_edited();
                     due = Instant::now();
                 }
                 Err(RecvError::Closed) => events = None,
@@ -90,7 +106,7 @@ pub(in crate::execute) async fn run(shared: Arc<Shared>) {
             Ok(()) = words.changed() => shared.parts.keeping.spoken_of().into_iter().for_each(|vm| shared.look_at(vm)),
             Ok(()) = hold.changed() => due = Instant::now(),
             () = sleep_until(due) => {
-                let taken = take(&shared).await;
+                let taken = take(&shared, &mut configs).await;
                 due = Instant::now() + if taken.is_some() { bounds.stock } else { shared.parts.settings.sweep };
                 known = taken.unwrap_or(known);
             }
@@ -99,7 +115,7 @@ pub(in crate::execute) async fn run(shared: Arc<Shared>) {
 }
 
 /// One look at all; the VMs that there are. None: libvirt or the journal does not answer, and nothing is concluded.
-async fn take(shared: &Arc<Shared>) -> Option<BTreeSet<VmId>> {
+async fn take(shared: &Arc<Shared>, configs: &mut Configs) -> Option<BTreeSet<VmId>> {
     let before = rows(shared).await?;
     let domains = match shared.parts.effects.hypervisor.list().await {
         Ok(domains) => domains,
@@ -120,6 +136,7 @@ async fn take(shared: &Arc<Shared>) -> Option<BTreeSet<VmId>> {
     }
     let known = before.into_iter().map(|row| row.vm).collect();
     shared.heed_only(&known);
+    configs.look(shared, &rows, &domains).await;
     Some(known)
 }
 

@@ -1,5 +1,6 @@
 //! What the keeper says of a VM, case by case; and, in `model`, whatever happens in whatever order.
 
+mod edited;
 mod model;
 mod named;
 
@@ -20,7 +21,7 @@ use super::next::next_start;
 use crate::hypervisor::{BackupJob, Control, Domain, Mark, Seen, Wanted, domain_name};
 use crate::journal::VmRow;
 use crate::journal::admission::Presence;
-use crate::journal::kept::{Kept, Noted};
+use crate::journal::kept::{ConfigSeen, Kept, Noted};
 use crate::journal::moment::{BootId, Moment};
 
 const VM: VmId = VmId(Uuid::from_u128(0xa1));
@@ -35,6 +36,7 @@ struct Host {
     now: Moment,
     word: Word,
     held: bool,
+    config: Option<ConfigSeen>,
     bounds: Bounds,
 }
 
@@ -103,6 +105,7 @@ impl Host {
             },
             word: Word::None,
             held: false,
+            config: None,
             bounds: Bounds::default(),
         }
     }
@@ -115,6 +118,7 @@ impl Host {
             now: self.now,
             word: &self.word,
             held: self.held,
+            config: self.config.as_ref(),
             bounds: &self.bounds,
         })
     }

@@ -50,6 +50,7 @@ impl Lane {
         let Some(row) = shared.parts.journal.vm(self.vm).await? else { return Ok(None) };
         let domain = shared.parts.effects.hypervisor.observe(self.vm).await;
         let heard = shared.heard(self.vm);
+        let config = shared.config_of(self.vm);
         let decided = decide::keep(&Question {
             row: &row,
             domain: &domain,
@@ -57,6 +58,7 @@ impl Lane {
             now: shared.parts.journal.now(),
             word: &shared.parts.keeping.word(self.vm),
             held: shared.held(),
+            config: config.as_ref(),
             bounds: &shared.parts.settings.keep,
         });
         match (decided, domain) {

@@ -8,8 +8,8 @@ use dewpoint_proto::vm_state::Power;
 
 use super::world::{Content, Guest, State, Thawing};
 use crate::hypervisor::{
-    BackupJob, Call, Control, Details, Domain, DomainEvent, DomainNic, DomainSpec, Domains, InspectedNic,
-    Mark, Seen, domain_name,
+    BackupJob, Call, ConfigDigest, Control, Details, Domain, DomainEvent, DomainNic, DomainSpec, Domains,
+    InspectedNic, Mark, Seen, domain_name,
 };
 
 /// One fake domain.
@@ -121,6 +121,10 @@ impl State {
             nics: spec.nics.iter().map(nic).collect(),
             vcpus: spec.vcpus,
             memory_bytes: spec.memory_bytes,
+            config: Some(ConfigDigest {
+                written_by: "fake".to_owned(),
+                sha256: format!("{} {:?} {:?}", spec.vcpus, spec.disk, spec.seed),
+            }),
         })
     }
 

@@ -7,6 +7,7 @@ use dewpoint_proto::ids::{HostId, VmId};
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
+use sha2::{Digest, Sha256};
 use virt::connect::Connect;
 use virt::domain::Domain as Handle;
 use virt::error::Error;
@@ -14,7 +15,7 @@ use virt_sys as sys;
 
 use super::observe;
 use super::trouble::{is_no_domain, is_unsupported};
-use crate::hypervisor::{Control, Details, Domain, Inspected, InspectedNic, Seen};
+use crate::hypervisor::{ConfigDigest, Control, Details, Domain, Inspected, InspectedNic, Seen};
 
 /// One domain, or all.
 pub(super) fn inspect(
@@ -42,7 +43,7 @@ fn details_of(connect: &Connect, domain: &Domain) -> Result<Seen<Details>, Error
     if let Control::Busy(why) = &domain.control {
         return Ok(Seen::Unknown(why.clone()));
     }
-    let looked = connect.lookup_domain_by_uuid(domain.vm.0).and_then(|handle| details(&handle));
+    let looked = connect.lookup_domain_by_uuid(domain.vm.0).and_then(|handle| details(connect, &handle));
     match looked {
         Ok(details) => Ok(Seen::There(details)),
         Err(error) if is_no_domain(&error) => Ok(Seen::Absent),
@@ -51,7 +52,7 @@ fn details_of(connect: &Connect, domain: &Domain) -> Result<Seen<Details>, Error
     }
 }
 
-fn details(handle: &Handle) -> Result<Details, Error> {
+fn details(connect: &Connect, handle: &Handle) -> Result<Details, Error> {
     let persistent = handle.is_persistent()?;
     // A transient domain cannot be asked for either, nor can drivers that have no such thing.
     let flag = |asked: Result<bool, Error>| match asked {
@@ -62,7 +63,22 @@ fn details(handle: &Handle) -> Result<Details, Error> {
     let managed_save = flag(handle.has_managed_save(0))?;
     // The next start's, and not the running one's: what is mended is what comes.
     let xml = handle.xml_desc(if persistent { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 })?;
-    Ok(Details { persistent, autostart, managed_save, ..from_xml(&xml) })
+    let config = if persistent { Some(digest(connect.lib_version()?, &xml)) } else { None };
+    Ok(Details { persistent, autostart, managed_save, config, ..from_xml(&xml) })
+}
+
+fn digest(version: u32, xml: &str) -> ConfigDigest {
+    let sha256 = Sha256::digest(without_metadata(xml).concat());
+    ConfigDigest { written_by: format!("libvirt {version}"), sha256: hex::encode(sha256) }
+}
+
+/// What is before and after the domain's metadata; elsewhere libvirt escapes what looks like it.
+fn without_metadata(xml: &str) -> [&str; 2] {
+    const END: &str = "</metadata>";
+    match (xml.find("<metadata"), xml.rfind(END)) {
+        (Some(from), Some(end)) if from < end => [&xml[..from], &xml[end + END.len()..]],
+        _ => [xml, ""],
+    }
 }
 
 /// What the XML names.
@@ -177,6 +193,17 @@ mod tests {
         assert_eq!((details.vcpus, details.memory_bytes), (2, 128 << 20));
         let nic = &details.nics[0];
         assert_eq!((nic.tap.as_deref(), nic.bridge.as_deref()), (Some("dp0"), Some("br0")));
+    }
+
+    #[test]
+    fn a_digest_is_of_all_but_the_metadata_and_of_who_wrote_it() {
+        let xml = |vcpus, mark| {
+            format!("<domain><metadata><a:b>{mark}</a:b></metadata><vcpu>{vcpus}</vcpu></domain>")
+        };
+        assert_eq!(digest(1, &xml(1, "x")), digest(1, &xml(1, "another")));
+        assert_ne!(digest(1, &xml(1, "x")), digest(1, &xml(2, "x")));
+        assert_ne!(digest(1, &xml(1, "x")), digest(2, &xml(1, "x")));
+        assert_ne!(digest(1, "</metadata><metadata>"), digest(1, ""), "whatever it is");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::super::fixture::settings;
 use super::*;
-use crate::journal::kept::Noted;
+use crate::hypervisor::ConfigDigest;
+use crate::journal::kept::{ConfigSeen, Noted};
 
 fn boot(n: u128) -> Settings {
     Settings { boot: BootId(Uuid::from_u128(n)), ..settings() }
@@ -27,6 +28,10 @@ fn kept(journal: &Journal, run: RunId) -> Kept {
         last: Some(now),
         run: Some(run),
         starting: true,
+        config: Some(ConfigSeen {
+            generation: Generation(1),
+            digest: ConfigDigest { written_by: "libvirt 1".to_owned(), sha256: "aa".to_owned() },
+        }),
     }
 }
 
@@ -68,7 +73,9 @@ async fn a_boot_of_the_host_is_told_once_of_what_is_wanted_on() {
     assert_eq!(noted(&again, 1).await, Some(IncidentKind::QemuCrashed), "the same boot");
     let booted = Journal::open(&folder.db(), boot(2)).unwrap();
     assert_eq!(noted(&booted, 1).await, Some(IncidentKind::HostWentDown));
-    assert_eq!(booted.vm(vm(1)).await.unwrap().unwrap().kept.restarts, 0, "counted anew");
+    let after = booted.vm(vm(1)).await.unwrap().unwrap().kept;
+    assert_eq!(after.restarts, 0, "counted anew");
+    assert!(after.config.is_some(), "an edit while the host was down is seen");
     assert_eq!((noted(&booted, 2).await, noted(&booted, 3).await), (None, None), "off, and half built");
     booted.keep(vm(1), Kept::default(), None).await.unwrap();
     assert_eq!(noted(&Journal::open(&folder.db(), boot(2)).unwrap(), 1).await, None, "told once");

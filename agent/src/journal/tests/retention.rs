@@ -2,6 +2,7 @@
 
 use super::super::fixture::TestClock;
 use super::*;
+use crate::clock::Clock;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -22,14 +23,14 @@ async fn bodies_go_first_then_entries_and_ids_stay() {
     let found = async || journal.event(id(1)).await.unwrap().unwrap();
 
     clock.advance(2 * DAY);
-    journal.prune().await.unwrap();
+    journal.prune(clock.wall()).await.unwrap();
     assert!(found().await.0.body.is_some());
     clock.advance(2 * DAY);
-    journal.prune().await.unwrap();
+    journal.prune(clock.wall()).await.unwrap();
     let (row, entries) = found().await;
     assert!(row.body.is_none() && !entries.is_empty());
     clock.advance(30 * DAY);
-    journal.prune().await.unwrap();
+    journal.prune(clock.wall()).await.unwrap();
     let (row, entries) = found().await;
     assert!(entries.is_empty());
     assert_eq!(row.outcome, Some(Outcome::success()));
@@ -48,7 +49,7 @@ async fn what_the_coordinator_has_not_heard_of_stays_whole() {
     let (_folder, clock, journal) = ended().await;
     journal.welcomed(Term(1), Millis(1_800_000_000_000), false).await.unwrap();
     clock.advance(90 * DAY);
-    journal.prune().await.unwrap();
+    journal.prune(clock.wall()).await.unwrap();
     let (row, entries) = journal.event(id(1)).await.unwrap().unwrap();
     assert!(row.body.is_some() && !entries.is_empty());
     assert_eq!(journal.reports_after(ReportSeq(0), 9).await.unwrap().len(), 1);
@@ -58,7 +59,7 @@ async fn what_the_coordinator_has_not_heard_of_stays_whole() {
 async fn without_a_coordinator_the_outbox_does_not_grow_for_ever() {
     let (_folder, clock, journal) = ended().await;
     clock.advance(31 * DAY);
-    journal.prune().await.unwrap();
+    journal.prune(clock.wall()).await.unwrap();
     assert!(journal.reports_after(ReportSeq(0), 9).await.unwrap().is_empty());
     assert_eq!(journal.tail().await.unwrap().last_report, ReportSeq(1));
 }
@@ -71,7 +72,7 @@ async fn an_unfinished_event_is_never_dropped() {
     let proof = accepted(&journal, delivery(1, vm(1), create())).await;
     journal.append(&proof, vec![started(Step::MakeDisk)]).await.unwrap();
     clock.advance(365 * DAY);
-    journal.prune().await.unwrap();
+    journal.prune(clock.wall()).await.unwrap();
     let found = journal.unfinished().await.unwrap();
     assert_eq!((found.events.len(), found.events[0].history.len()), (1, 1));
 }
