@@ -46,9 +46,12 @@ whole_or_gone() { # VM EVENT
 
 # Not by its count of starts: what a guest had not flushed, the power cut took.
 power_bound() {
+    local invocation
     wait_for 120 "b1 answers from another boot" is_another_boot b1 "$(kept boot)"
     # Its agent knows a boot of the host from a guest that crashed, which a restart policy makes up for.
-    on b journalctl --no-pager -q -b -u dewpoint-agent | grep -F 'the host has booted since'
+    # By its invocation: a journal that began while the host's boot id was laid over may bear this machine's.
+    invocation=$(on b systemctl show --property=InvocationID --value dewpoint-agent)
+    on b journalctl --no-pager -q "_SYSTEMD_INVOCATION_ID=$invocation" | grep -F 'the host has booted since'
 }
 
 is_another_boot() { # VM BOOT
