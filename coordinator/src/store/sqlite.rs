@@ -1,6 +1,6 @@
 //! The store on SQLite: one file, one writer thread, some readers.
 //!
-//! Owns: the database file. Writes queue in a bounded channel and are committed in groups, a savepoint each, one fsync
+//! Owns: the database file. Writes queue in a bounded channel and are committed in groups, one fsync
 //! for the group (WAL, `synchronous=FULL`); an answer is sent only after the commit. Reads have connections of their
 //! own and wait for no write. Never: opens a database of a newer schema.
 

@@ -25,6 +25,9 @@ use crate::store::{
 const PENDING_MOST: i64 = 10_000;
 /// Pending events that one call ends, at most; the next call ends the rest.
 const EXPIRED_MOST: u32 = 500;
+/// A VM's unfinished events.
+pub(super) const UNFINISHED: &str =
+    "SELECT event_id, kind FROM events WHERE vm_id = ?1 AND ended = 0 ORDER BY n";
 
 fn undo(cause: Cause) -> Effect<Admission> {
     Effect::Undo(Admission::Refused(cause))
@@ -152,8 +155,7 @@ fn hindrance(db: &Connection, kind: &Kind, vm: &VmRecord) -> StoreResult<Option<
     {
         return Ok(Some(cause));
     }
-    let list = "SELECT event_id, kind FROM events WHERE vm_id = ?1 AND +ended = 0 ORDER BY n";
-    let unfinished: Vec<(EventId, String)> = all(db, list, &[&vm.id.bytes()], |row| {
+    let unfinished: Vec<(EventId, String)> = all(db, UNFINISHED, &[&vm.id.bytes()], |row| {
         let columns = columns("events", row);
         Ok((columns.id("event_id")?, columns.get("kind")?))
     })?;

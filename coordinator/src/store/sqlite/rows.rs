@@ -34,11 +34,10 @@ pub(super) fn events_everywhere(such: &str) -> String {
     format!("{EVENT} WHERE {such} UNION ALL {FINISHED} WHERE {such}")
 }
 
-/// Columns of a VM with its host's name and its newest unfinished event. The `+` keeps SQLite from the index of all
-/// unfinished events, where it would look through every one.
+/// Columns of a VM with its host's name and its newest unfinished event.
 pub(super) const VM: &str = "SELECT v.vm_id, v.name, v.host_id, v.last_host, v.shape, v.generation, v.wanted_on, \
      v.observed, v.observed_at, v.image, v.created_at, v.gone, h.hostname, \
-     (SELECT event_id FROM events WHERE vm_id = v.vm_id AND +ended = 0 ORDER BY n DESC LIMIT 1) AS unfinished \
+     (SELECT event_id FROM events WHERE vm_id = v.vm_id AND ended = 0 ORDER BY n DESC LIMIT 1) AS unfinished \
      FROM vms v LEFT JOIN hosts h ON h.host_id = v.last_host";
 
 pub(super) fn event(db: &Connection, id: EventId) -> StoreResult<Option<EventRecord>> {

@@ -10,11 +10,15 @@ use super::codec::failed;
 use crate::store::{StoreError, StoreResult};
 
 /// The schema that this version writes. Raised with every change, each a step in [`STEPS`].
-pub(super) const KNOWN: u32 = 3;
+pub(super) const KNOWN: u32 = 4;
 
 /// What leads from each schema to the next.
-const STEPS: [&str; KNOWN as usize] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const STEPS: [&str; KNOWN as usize] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Statements that each connection keeps prepared.
 const STATEMENTS: usize = 128;

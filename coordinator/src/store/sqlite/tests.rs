@@ -116,6 +116,19 @@ async fn a_copy_does_not_wait_for_a_retired_host() {
     assert_eq!(restored.fleet().await.unwrap().recovering, None, "it was the last one");
 }
 
+/// Else an admission takes the longer, the more events of the VM ended lately.
+#[test]
+fn a_vms_unfinished_events_are_found_without_a_look_at_those_that_ended() {
+    let factory = InFolders::new();
+    let db = schema::open_writer(&factory.next()).unwrap();
+    for query in [admit::UNFINISHED, &format!("{} WHERE v.vm_id = ?1", rows::VM)] {
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+        let steps = plan.query_map([[0_u8; 16]], |row| row.get("detail")).unwrap();
+        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+        assert!(steps.iter().any(|step| step.contains("events_unfinished (vm_id=?)")), "{query}: {steps:?}");
+    }
+}
+
 /// As the first version left it: everything in one table.
 const FIRST: &str = "
     INSERT INTO hosts (host_id, hostname, journal_id, start_count, agent_version, term, last_seq, accepted_seq,
