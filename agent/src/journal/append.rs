@@ -188,13 +188,15 @@ pub(super) fn set_hold(tx: &Tx<'_>, hold: bool) -> Result<(), JournalError> {
     Ok(schema::put(tx.db, "hold", if hold { "held" } else { "free" })?)
 }
 
+/// Marks what was waiting up to a number.
+pub(super) const ACKNOWLEDGE: &str =
+    "UPDATE reports SET acked = 1 WHERE acked = 0 AND report_seq <= ?1 RETURNING event_id";
+
 /// The coordinator has every report up to this one: their events are `reported`.
 pub(super) fn acknowledge(tx: &mut Tx<'_>, up_to: ReportSeq) -> Result<(), JournalError> {
     let acknowledged: Vec<EventId> = tx
         .db
-        .prepare_cached(
-            "UPDATE reports SET acked = 1 WHERE acked = 0 AND report_seq <= ?1 RETURNING event_id",
-        )?
+        .prepare_cached(ACKNOWLEDGE)?
         .query_map([int(up_to.0)], |row| super::columns::parsed(row, 0))?
         .collect::<Result<_, _>>()?;
     for event in acknowledged {

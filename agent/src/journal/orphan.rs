@@ -69,10 +69,11 @@ pub(super) fn gone(db: &Connection) -> Result<BTreeSet<VmId>, JournalError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// When the oldest of the waiting reports was written.
+pub(super) const WAITS_SINCE: &str = "SELECT min(finished_at) FROM reports WHERE acked = 0";
+
 /// When the oldest report was written that waits for an acknowledgement.
 pub(super) fn waits_since(db: &Connection) -> Result<Option<Millis>, JournalError> {
-    let oldest: Option<i64> = db
-        .prepare_cached("SELECT min(finished_at) FROM reports WHERE acked = 0")?
-        .query_row([], |row| row.get(0))?;
+    let oldest: Option<i64> = db.prepare_cached(WAITS_SINCE)?.query_row([], |row| row.get(0))?;
     Ok(oldest.map(Millis))
 }

@@ -167,6 +167,9 @@ pub(super) fn session(db: &Connection) -> Result<Session, JournalError> {
     Ok(Session { term, clock, hold })
 }
 
+/// Up to where everything is acknowledged; the number given when nothing waits.
+pub(super) const ACKNOWLEDGED: &str = "SELECT coalesce(min(report_seq) - 1, ?1) FROM reports WHERE acked = 0";
+
 /// Where the journal ends.
 pub(super) fn tail(db: &Connection) -> Result<Tail, JournalError> {
     let last = db
@@ -178,9 +181,8 @@ pub(super) fn tail(db: &Connection) -> Result<Tail, JournalError> {
         (last, None) => last,
         (_, base) => base,
     };
-    let acknowledged = db
-        .prepare_cached("SELECT coalesce(min(report_seq) - 1, ?1) FROM reports WHERE acked = 0")?
-        .query_row([int(last_report(db)?.0)], |row| count(row, 0))?;
+    let acknowledged =
+        db.prepare_cached(ACKNOWLEDGED)?.query_row([int(last_report(db)?.0)], |row| count(row, 0))?;
     Ok(Tail {
         epoch: schema::read_epoch(db)?,
         last,

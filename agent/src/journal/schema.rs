@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::error::OpenError;
 
 /// Each brings the schema from its index to the next; never edited once released.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The schema that this agent writes.
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32;
@@ -161,6 +162,7 @@ fn sync_folder(path: &Path) -> Result<(), OpenError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{append, orphan, query};
     use super::*;
 
     /// The package's control file and its preinst take the number of files for the schema.
@@ -168,6 +170,20 @@ mod tests {
     fn every_migration_is_a_file_and_every_file_a_migration() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/journal/schema");
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), MIGRATIONS.len());
+    }
+
+    /// Else a report takes the longer to acknowledge, the more are kept.
+    #[test]
+    fn what_waits_is_found_without_a_look_at_what_was_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (db, _) = make(&dir.path().join("agent.db")).unwrap();
+        for query in [append::ACKNOWLEDGE, query::ACKNOWLEDGED, orphan::WAITS_SINCE] {
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+            let bound = vec![0_i64; plan.parameter_count()];
+            let steps = plan.query_map(rusqlite::params_from_iter(bound), |row| row.get("detail")).unwrap();
+            let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+            assert!(steps.iter().all(|step| step.contains("reports_unacked")), "{query}: {steps:?}");
+        }
     }
 
     /// The preinst reads it there, without SQLite.

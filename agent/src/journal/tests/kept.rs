@@ -82,14 +82,17 @@ async fn a_boot_of_the_host_is_told_once_of_what_is_wanted_on() {
 }
 
 #[tokio::test]
-async fn a_journal_of_the_schema_before_is_read_as_it_is_and_migrated_by_a_start() {
+async fn a_journal_of_the_first_schema_is_read_as_it_is_and_migrated_by_a_start() {
     let folder = Folder::new();
     let journal = Journal::open(&folder.db(), boot(1)).unwrap();
     built(&journal).await;
     drop(journal);
     let db = Connection::open(folder.db()).unwrap();
-    db.execute_batch("DROP TABLE keeping; DELETE FROM meta WHERE key = 'boot'; PRAGMA user_version = 1;")
-        .unwrap();
+    db.execute_batch(
+        "DROP INDEX reports_unacked; DROP TABLE keeping; DELETE FROM meta WHERE key = 'boot';
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
     assert_eq!(Reader::open(&folder.db()).unwrap().vms().unwrap().len(), 1);
     drop(db);
     // It was upgraded by a boot: the boot is told by what the older version wrote last.
