@@ -29,6 +29,8 @@ test: setup images ## Everything that CI runs.
 	@$(CARGO) build --locked --workspace --all-targets
 	@scripts/check-guide
 	@scripts/deb --bin target/debug --out target/debian/trial
+	@scripts/host-tree $(SUITE)
+	@QUICK=1 SUITE=$(SUITE) DEBS=target/debian/trial tests/lab/run
 	@target/debug/dewpoint-chaos $(MINUTES) $(SEED)
 	@scripts/test
 

@@ -217,6 +217,6 @@ take_down() {
     { findmnt -rno TARGET | grep "^$LAB/" || true; } | tac | while read -r mounted; do umount "$mounted"; done
     ! nft list table bridge "$PREFIX" >/dev/null 2>&1 || nft delete table bridge "$PREFIX"
     for host in "${HOSTS[@]}"; do ip link delete "$(wire_of "$host")" 2>/dev/null || true; done
-    scripts/bridge down "$BRIDGE"
+    scripts/bridge down "$BRIDGE" >/dev/null # whether it was there or not
     rm -rf "$LAB"
 }
