@@ -64,6 +64,8 @@ pub async fn run(config: Config, args: RunArgs) -> Result<(), Cause> {
     tracing::info!(message_id = message::READY, "ready");
     let ended = until_told(&mut tasks).await;
     systemd::stopping();
+    let seconds = drain.as_secs();
+    tracing::info!(message_id = message::STOPPING, seconds, "stops: steps in hand are finished first");
     stop.cancel();
     let drained =
         tokio::time::timeout(drain + GOODBYE, async { while tasks.join_next().await.is_some() {} }).await;

@@ -9,6 +9,7 @@ pub mod inspect;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 pub use dewpoint_common::image::DiskFormat;
@@ -327,6 +328,12 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// # Errors
     /// A cause that says what libvirt said. It may have taken effect all the same: observe.
     async fn apply(&self, call: Call) -> Result<Option<Consistency>, Cause>;
+
+    /// How long the call of that name may take before it is given up; none: it is not bounded. To be shown.
+    fn deadline(&self, call: &str) -> Option<Duration> {
+        let _ = call;
+        None
+    }
 
     /// Changes as they come. A receiver that lags treats it as `Resync`.
     fn events(&self) -> broadcast::Receiver<DomainEvent>;

@@ -66,6 +66,7 @@ use dewpoint_proto::event::DiskDisposal;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, VmSpec};
 
+pub(crate) use self::files::SHORT;
 pub use self::files::{Files, Settings};
 pub use self::made_of::{Described, Told};
 pub use self::quarantine::Quarantined;

@@ -183,6 +183,8 @@ pub struct Now {
     pub observed: Observed,
     /// Whether the daemon answers; none: it does.
     pub daemon_down: Option<Cause>,
+    /// Whether an operator holds the host: no step is begun; none: the daemon does not say.
+    pub held: Option<bool>,
     /// How it is kept on; none: it is not there.
     pub keeping: Option<Keeping>,
     /// What is unfinished, in the order of acceptance.
@@ -229,9 +231,9 @@ pub struct Unfinished {
     pub step: Option<String>,
     /// When that was.
     pub step_began_ms: Option<Millis>,
-    /// What is waited for, as the daemon says; empty: nothing, or nobody says.
+    /// What is waited for; empty: nothing, it is on its way to the next step.
     pub waiting_for: String,
-    /// By when that is given up or tried again.
+    /// By when that is given up or tried again; none: it has no end of its own, and is looked at again every few seconds.
     pub until_ms: Option<Millis>,
     /// Of a job, bytes: how much of how much.
     pub bytes: (u64, u64),
@@ -310,17 +312,55 @@ impl What {
     }
 }
 
+/// Who says what an unfinished event waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// It is up, and says what its lanes are at.
+    Up,
+    /// It is not: nothing goes on.
+    Down,
+}
+
 /// The events that have not ended, with what the daemon says of them.
 #[must_use]
 pub fn unfinished(
     events: &[(EventRow, Vec<EntryRow>)],
+    daemon: Daemon,
     doing: impl Fn(EventId) -> Option<Doing>,
 ) -> Vec<Unfinished> {
-    let open = events.iter().filter(|(row, _)| row.finished_at.is_none());
-    open.map(|(row, entries)| events::unfinished(row, entries, doing(row.id))).collect()
+    let mut all: Vec<Unfinished> = Vec::new();
+    for (row, entries) in events.iter().filter(|(row, _)| row.finished_at.is_none()) {
+        let first = all.iter().find(|open| open.kind != "cancel");
+        let open = match (daemon, doing(row.id)) {
+            (Daemon::Down, _) => {
+                Doing { waiting_for: "the agent to be started".to_owned(), ..Doing::default() }
+            }
+            (Daemon::Up, Some(doing)) => doing,
+            (Daemon::Up, None) => {
+                Doing { waiting_for: first.map(behind).unwrap_or_default(), ..Doing::default() }
+            }
+        };
+        all.push(events::unfinished(row, entries, open));
+    }
+    all
+}
+
+/// One event at a time works on a VM.
+fn behind(first: &Unfinished) -> String {
+    format!("the {} {} to end", first.kind, first.event_id)
 }
 
 impl Story {
+    /// Whether nothing on this host tells of such a VM, nor could: not the journal, not the notes, not libvirt.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        let of_it =
+            |item: &Item| !matches!(item.what, What::AgentStarted { .. } | What::Call { of_all: true, .. });
+        // A look that found nothing is no sign of it either.
+        let is_sign = |item: &Item| of_it(item) && !matches!(item.what, What::Call { .. });
+        self.vm.is_none() && self.now.observed == Observed::Absent && !self.items.iter().any(is_sign)
+    }
+
     /// For people, at 80 columns.
     #[must_use]
     pub fn text(&self) -> String {

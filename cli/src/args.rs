@@ -23,7 +23,7 @@ use values::{NotAfter, Span};
 
 /// Dewpoint's command for operators: hosts, VMs, images, networks and events of a fleet.
 #[derive(Debug, Parser)]
-#[command(name = "dewpoint", version, max_term_width = 100, infer_subcommands = false, after_help = EXITS)]
+#[command(name = "dewpoint", version, max_term_width = 80, infer_subcommands = false, after_help = EXITS)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

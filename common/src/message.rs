@@ -59,6 +59,8 @@ messages! {
     STARTED = "eeb592541b887ac425d9c8bd38a76455";
     /// A daemon is ready.
     READY = "50c61b2ff421480e8e9d983b306d9931";
+    /// A daemon was told to stop, and finishes what is in hand.
+    STOPPING = "c4b0ed7d407f16a803142c79d1196531";
     /// A daemon has stopped.
     STOPPED = "fdbe10f076540d4e7ea78d6724819cb8";
     /// A daemon's main loop or its database's thread does not answer; systemd is not told that all is well.

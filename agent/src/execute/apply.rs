@@ -4,6 +4,7 @@
 //! see and what its step does are one value.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{DiskDisposal, Kind};
@@ -17,7 +18,7 @@ use super::plan::{Next, Question, create, mark, snapshot};
 use super::step::Step;
 use crate::hypervisor::{Call, Consistency, DomainNic, DomainSpec, Hypervisor, Mark};
 use crate::network::{Shield, tap_name};
-use crate::storage::{JobProgress, NewDisk, Retirement, Storage};
+use crate::storage::{self, JobProgress, NewDisk, Retirement, Storage};
 
 /// What effects go through.
 #[derive(Clone)]
@@ -116,6 +117,33 @@ pub fn is_job(step: Step) -> bool {
         step,
         Step::FetchImage | Step::MakeDisk | Step::CopySnapshot | Step::AdoptSnapshot | Step::Upload
     )
+}
+
+/// How long a step may take before it is given up; none: a job may take as long as it gets on.
+#[must_use]
+pub fn at_most(effects: &Effects, step: Step) -> Option<Duration> {
+    let call = match step {
+        Step::Define | Step::PointAtNew | Step::PointBack => "define",
+        Step::Mark
+        | Step::Start
+        | Step::AskShutdown
+        | Step::PowerOff
+        | Step::Thaw
+        | Step::BeginBackup
+        | Step::AbortBackup
+        | Step::Undefine => step.as_str(),
+        Step::FetchImage | Step::MakeDisk | Step::CopySnapshot | Step::AdoptSnapshot | Step::Upload => {
+            return None;
+        }
+        Step::MakeSeed
+        | Step::SetShield
+        | Step::SealSnapshot
+        | Step::ClearShield
+        | Step::RetireDisks
+        | Step::Discard
+        | Step::RemoveFolder => return Some(storage::SHORT),
+    };
+    effects.hypervisor.deadline(call)
 }
 
 /// The disks that an event takes away, and where to.

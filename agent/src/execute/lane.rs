@@ -31,7 +31,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 use tracing::Instrument;
 
-use super::apply::{apply, is_job};
+use super::apply::{apply, at_most, is_job};
 use super::executor::Shared;
 use super::finish;
 use super::history::History;
@@ -87,7 +87,7 @@ impl Lane {
         loop {
             self.take_in();
             if self.shared.stop.is_cancelled() {
-                return;
+                return self.put_down().await;
             }
             let turn = if self.works.is_empty() {
                 // What an event saw says nothing to the next one.
@@ -105,6 +105,18 @@ impl Lane {
                     self.shared.sleep(self.vm, until, at_most).await;
                     seen = Observed::nothing();
                 }
+            }
+        }
+    }
+
+    /// Before the agent goes, what the step in hand came to is written, so that whoever reads the journal need not guess.
+    async fn put_down(mut self) {
+        for mut work in std::mem::take(&mut self.works) {
+            if let Err(error) = self.write(&mut work, Vec::new()).await {
+                let reason = Cause::from(error.clone()).reason;
+                span_of(&work).in_scope(|| {
+                    tracing::warn!(%reason, "the journal did not take what the last step came to: {error}");
+                });
             }
         }
     }
@@ -151,7 +163,7 @@ impl Lane {
         let next = plan::plan(&self.question(work, seen, &server));
         match next {
             Next::Steps(steps) if self.shared.held() && steps != [Step::Thaw] => {
-                let why = "an operator to release the host".to_owned();
+                let why = "an operator to release the host (`dewpoint host release`)".to_owned();
                 self.pause(work, seen, Wait { why, on: On::Domain, until: None }).await
             }
             Next::Steps(steps) => self.carry_out(work, seen, &server, steps).await,
@@ -191,7 +203,7 @@ impl Lane {
             tracing::info!(message_id = message::EVENT_BEGUN, generation = %work.proof.generation(), "begun");
         }
         let progress = JobProgress::default();
-        self.show(work, job.unwrap_or(steps[0]), progress.get(), "");
+        self.show_at_work(work, job, &steps);
         let question = self.question(work, seen, server);
         let effects = &self.shared.parts.effects;
         let applied = join_all(steps.iter().map(|step| {
@@ -221,8 +233,11 @@ impl Lane {
         if let Ok(permit) = Arc::clone(&builds).try_acquire_owned() {
             return Some(Some(permit));
         }
-        self.show(work, job, (0, 0), "a free place among the builds");
-        let until = work.expires(&self.shared.parts.journal.now());
+        let until = work.expires(&self.shared.parts.journal.now()).filter(|_| !work.history.begun());
+        self.shared.show(Progress {
+            until: self.on_the_clock(until),
+            ..work.progress(job.as_str(), (0, 0), "a free place among the builds")
+        });
         tokio::select! {
             permit = builds.acquire_owned() => permit.ok().map(Some),
             () = self.shared.sleep(self.vm, until, self.shared.parts.settings.sweep) => None,
@@ -261,7 +276,7 @@ impl Lane {
         let step = work.history.all().last().map_or("", |tried| tried.step.as_str());
         let expires = work.expires(&self.shared.parts.journal.now()).filter(|_| !work.history.begun());
         let until = wait.until.into_iter().chain(expires).min();
-        let at = until.map(|until| Millis::now().plus(until.saturating_sub(self.shared.now())));
+        let at = self.on_the_clock(until);
         self.shared.show(Progress { until: at, ..work.progress(step, bytes, &wait.why) });
         Ok(Turn::Sleep { until, at_most })
     }
@@ -340,6 +355,18 @@ impl Lane {
 
     fn show(&self, work: &Work, step: Step, bytes: (u64, u64), waiting_for: &str) {
         self.shared.show(work.progress(step.as_str(), bytes, waiting_for));
+    }
+
+    /// Steps are at work, and given up by then; with a job among them, not as long as it gets on.
+    fn show_at_work(&self, work: &Work, job: Option<Step>, steps: &[Step]) {
+        let longest = steps.iter().filter_map(|step| at_most(&self.shared.parts.effects, *step)).max();
+        let until = longest.filter(|_| job.is_none()).map(|longest| Millis::now().plus(longest));
+        self.shared.show(Progress { until, ..work.progress(job.unwrap_or(steps[0]).as_str(), (0, 0), "") });
+    }
+
+    /// From the time since the host booted to what people read.
+    fn on_the_clock(&self, until: Option<Duration>) -> Option<Millis> {
+        until.map(|until| Millis::now().plus(until.saturating_sub(self.shared.now())))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod world;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dewpoint_proto::cause::{Cause, Reason};
@@ -27,6 +28,9 @@ use world::World;
 pub struct FakeHypervisor(World);
 
 impl FakeHypervisor {
+    /// What is said of each call.
+    pub const DEADLINE: Duration = Duration::from_secs(40);
+
     /// The domains of a world.
     #[must_use]
     pub fn new(world: World) -> Self {
@@ -81,6 +85,7 @@ impl Hypervisor for FakeHypervisor {
             return self.0.fuse().dead().await;
         }
         let fault = self.0.script().next(name);
+        self.0.script().pass(name).await;
         let result = match fault {
             Some(Fault::Before(cause)) => return Err(cause),
             Some(Fault::Hang) => return std::future::pending().await,
@@ -103,6 +108,10 @@ impl Hypervisor for FakeHypervisor {
         };
         self.0.fuse().point(&format!("{name}: after")).await;
         result
+    }
+
+    fn deadline(&self, _: &str) -> Option<Duration> {
+        Some(Self::DEADLINE)
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {

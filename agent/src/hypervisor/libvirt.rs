@@ -76,22 +76,6 @@ impl Libvirt {
         })
     }
 
-    /// How long a call may take.
-    fn deadline(&self, call: &Call) -> Duration {
-        let deadlines = &self.settings.deadlines;
-        match call {
-            Call::Start(_) => deadlines.start,
-            Call::PowerOff(_) => deadlines.power_off,
-            Call::AskShutdown(_) | Call::Thaw { .. } => deadlines.guest,
-            Call::BeginBackup { .. } => deadlines.begin_backup,
-            Call::Define(_)
-            | Call::Mark(_)
-            | Call::Undefine(_)
-            | Call::AbortBackup(_)
-            | Call::AutostartOff(_) => deadlines.other,
-        }
-    }
-
     /// A call that overran is still at work, whatever libvirt says of the channel: it may be waiting for it.
     fn with_overrun(&self, mut domain: Domain) -> Domain {
         if let Some(why) = self.lanes.at_work(domain.vm) {
@@ -101,7 +85,8 @@ impl Libvirt {
     }
 
     async fn made(&self, call: Call) -> Result<Option<Consistency>, Cause> {
-        let (name, deadline) = (call.name(), self.deadline(&call));
+        let name = call.name();
+        let deadline = self.settings.deadlines.of(name);
         let ticket = self.lanes.enter(call.vm(), name, deadline).await?;
         let pool = if matches!(call, Call::PowerOff(_)) { &self.stoppers } else { &self.callers };
         let settings = self.settings.clone();
@@ -173,6 +158,10 @@ impl Hypervisor for Libvirt {
             }
         }
         result
+    }
+
+    fn deadline(&self, call: &str) -> Option<Duration> {
+        Some(self.settings.deadlines.of(call))
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {

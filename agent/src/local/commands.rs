@@ -141,7 +141,15 @@ fn too_slow(most: std::time::Duration) -> Cause {
 }
 
 fn reader(config: &Config) -> Result<Reader, Cause> {
-    Reader::open(&config.data_dir.join("agent.db")).map_err(Cause::from)
+    let journal = config.data_dir.join("agent.db");
+    if journal.try_exists().is_ok_and(|there| !there) {
+        return Err(Cause::new(
+            Reason::JournalError,
+            format!("there is no journal at {}", journal.display()),
+        )
+        .advise("it is made when the agent first starts; name its configuration with --config if it did"));
+    }
+    Reader::open(&journal).map_err(Cause::from)
 }
 
 fn check_config(path: &Path, form: Form) -> Result<(), Cause> {

@@ -134,6 +134,13 @@ pub async fn progress(doing: &str, job: &JobProgress) -> ! {
     }
 }
 
+/// So many things, as people say it.
+#[must_use]
+pub fn count(many: usize, thing: &str) -> String {
+    let plural = if many == 1 { "" } else { "s" };
+    format!("{many} {thing}{plural}")
+}
+
 /// A duration as people read it, in two figures.
 #[must_use]
 pub fn span(span: Duration) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use dewpoint_proto::cause::Cause;
@@ -108,6 +108,10 @@ impl Hypervisor for Recorded {
             self.notes.call(begun.ended(which, INSPECT, CallEnd::of(cause)));
         }
         inspected
+    }
+
+    fn deadline(&self, call: &str) -> Option<Duration> {
+        self.inner.deadline(call)
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {

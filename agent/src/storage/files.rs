@@ -31,7 +31,7 @@ use super::{
 use crate::clock::Clock;
 
 /// What a short operation may take before the disk is called unresponsive.
-const SHORT: Duration = Duration::from_secs(60);
+pub(crate) const SHORT: Duration = Duration::from_secs(60);
 /// Blocking operations at once; a hanging disk takes no more of the process's threads than these.
 const BLOCKING: usize = 32;
 

@@ -3,6 +3,7 @@
 use dewpoint_proto::time::Millis;
 
 use super::{Doing, Item, StepEnd, Unfinished, What};
+use crate::execute::apply::is_job;
 use crate::execute::step::Step;
 use crate::journal::entry::Entry;
 use crate::journal::{EntryRow, EventRow};
@@ -101,22 +102,44 @@ fn millis(from: Millis, to: Millis) -> u64 {
     u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// An event that has not ended.
-pub(super) fn unfinished(row: &EventRow, entries: &[EntryRow], doing: Option<Doing>) -> Unfinished {
-    let last = of(row, entries).into_iter().rev().find_map(|item| match item.what {
-        What::Step { step, .. } => Some((step, item.at_ms)),
-        _ => None,
-    });
-    let doing = doing.unwrap_or_default();
+/// An event that has not ended, and what it is at.
+pub(super) fn unfinished(row: &EventRow, entries: &[EntryRow], doing: Doing) -> Unfinished {
+    let begun: Vec<_> = of(row, entries)
+        .into_iter()
+        .filter_map(|item| match item.what {
+            What::Step { step, end, .. } => Some((step, item.at_ms, end)),
+            _ => None,
+        })
+        .collect();
+    // Of several at once the job is what takes long.
+    let open =
+        |job: bool| begun.iter().rev().find(|(step, _, end)| *end == StepEnd::Open && long(step) == job);
+    let at_work = open(true).or_else(|| open(false));
+    let last = at_work.or(begun.last());
+    let waiting_for = match at_work {
+        Some((step, ..)) if doing.waiting_for.is_empty() => to_end(step),
+        _ => doing.waiting_for,
+    };
     Unfinished {
         event_id: row.id,
         kind: row.kind.clone(),
         stage: row.stage.clone(),
-        step_began_ms: last.as_ref().map(|(_, at)| *at),
-        step: last.map(|(step, _)| step),
-        waiting_for: doing.waiting_for,
+        step_began_ms: last.map(|(_, at, _)| *at),
+        step: last.map(|(step, ..)| step.clone()),
+        waiting_for,
         until_ms: doing.until,
         bytes: doing.bytes,
         not_after_ms: row.not_after.filter(|_| row.begun_at.is_none()),
+    }
+}
+
+fn long(step: &str) -> bool {
+    Step::from_name(step).is_some_and(is_job)
+}
+
+fn to_end(step: &str) -> String {
+    match long(step) {
+        true => format!("{step} to end, which is given up once it gets no further"),
+        false => format!("{step} to return"),
     }
 }

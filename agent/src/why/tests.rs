@@ -132,6 +132,7 @@ fn story() -> Story {
                 busy: Some("an earlier power-off is still at work, 20 s past its deadline".into()),
             },
             daemon_down: None,
+            held: Some(false),
             keeping: Some(keeping()),
             unfinished: vec![Unfinished {
                 event_id: event(3),

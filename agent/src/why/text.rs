@@ -83,8 +83,11 @@ fn words(what: &What) -> (usize, String) {
         What::Entry { entry, .. } => (2, format!("{entry} (of a newer version)")),
         What::Call { call, of_all, times, took_us, end } => (4, a_call(call, *of_all, *times, *took_us, end)),
         What::State { was, now, detail, run } => {
-            let run = run.as_ref().map(|run| format!(", run {run}")).unwrap_or_default();
-            (0, format!("state: {} -> {now} ({detail}{run})", was.as_deref().unwrap_or("not known")))
+            let run = run.as_ref().map(|run| format!("run {run}"));
+            let more: Vec<_> =
+                Some(detail.clone()).filter(|said| !said.is_empty()).into_iter().chain(run).collect();
+            let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+            (0, format!("state: {} -> {now}{more}", was.as_deref().unwrap_or("not known")))
         }
         What::Told { words } => (0, format!("libvirt tells: {words}")),
         What::AgentStarted { version } => (0, format!("agent {version} started")),
@@ -140,6 +143,9 @@ fn now(text: &mut String, story: &Story) {
     if let Some(cause) = &now.daemon_down {
         row(text, "agent", &format!("down: {}", cause.text));
     }
+    if now.held == Some(true) {
+        row(text, "held", "an operator holds the host: no step is begun until `dewpoint host release`");
+    }
     for (name, said) in now.keeping.iter().flat_map(Keeping::rows) {
         row(text, name, &said);
     }
@@ -174,8 +180,12 @@ fn still_open(text: &mut String, now: &Now, open: &Unfinished) {
         row(text, "so far", &format!("{} of {} MiB", done >> 20, total >> 20));
     }
     if !open.waiting_for.is_empty() {
-        let until = open.until_ms.map(|at| format!(", until {}", print::when(at))).unwrap_or_default();
-        row(text, "waits for", &format!("{}{until}", open.waiting_for));
+        row(text, "waits for", &open.waiting_for);
+    }
+    if let Some(at) = open.until_ms {
+        row(text, "until", &print::when(at));
+    } else if now.daemon_down.is_none() && !open.waiting_for.is_empty() {
+        row(text, "until", "no set time: it is looked at again every few seconds");
     }
     if let Some(at) = open.not_after_ms {
         row(text, "expires", &format!("{}, unless it is begun", print::when(at)));
@@ -191,13 +201,34 @@ fn next(story: &Story) -> Vec<String> {
     });
     match (story.now.unfinished.first(), &story.now.daemon_down, last.and_then(|end| end.cause())) {
         (Some(_), Some(_), _) => vec!["start the agent; it goes on by itself:".into(), START.into()],
-        (Some(open), None, _) => vec![
+        (Some(open), None, _) => next_of(story, open),
+        (None, _, Some(cause)) if !cause.advice.is_empty() => vec![cause.advice.clone()],
+        (None, Some(_), _) => vec!["start the agent:".into(), START.into()],
+        (None, None, _) if story.vm.is_none() => {
+            vec![
+                "this host has no event of it; where it is tells:".into(),
+                format!("dewpoint vm show {}", story.vm_id),
+            ]
+        }
+        (None, None, _) => vec!["nothing: no event of it is unfinished".into()],
+    }
+}
+
+/// With an event that is unfinished, and an agent that works on it.
+fn next_of(story: &Story, open: &Unfinished) -> Vec<String> {
+    if let Observed::There { busy: Some(_), .. } = &story.now.observed {
+        let doctor = format!("dewpoint-agent doctor --vm {}", story.vm_id);
+        return vec!["it goes on once its QEMU answers; if it lasts, what to do tells:".into(), doctor];
+    }
+    let cancelled = story.now.unfinished.iter().any(|other| other.kind == "cancel");
+    match (open.kind.as_str(), open.stage.as_str()) {
+        (_, "undoing") => vec!["nothing: it is being undone, and that is tried until it is done".into()],
+        ("destroy", "running") => vec!["nothing: a destroy that has begun is carried through".into()],
+        _ if cancelled => vec!["nothing: it was cancelled, and is undone from its next step on".into()],
+        _ => vec![
             "nothing, if that is what it should wait for; to end it:".into(),
             format!("dewpoint event cancel {}", open.event_id),
         ],
-        (None, _, Some(cause)) if !cause.advice.is_empty() => vec![cause.advice.clone()],
-        (None, Some(_), _) => vec!["start the agent:".into(), START.into()],
-        (None, None, _) => vec!["nothing: no event of it is unfinished".into()],
     }
 }
 

@@ -173,6 +173,11 @@ impl Rig {
         self.start();
     }
 
+    /// Asks the agent to finish the step in hand and stop, and waits for nothing.
+    pub(crate) fn told_to_stop(&self) {
+        self.agent.as_ref().expect("the agent lives").stop.cancel();
+    }
+
     /// Asks the agent to finish the step in hand and stop.
     pub(crate) fn drain(&mut self) {
         let Some(Agent { runtime, stop, running, .. }) = self.agent.take() else { return };

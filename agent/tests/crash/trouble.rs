@@ -1,11 +1,13 @@
 //! What goes wrong around an agent that lives: libvirt away, calls that overrun or hang, foreign domains, holds.
 
 use dewpoint_agent::execute::plan::Server;
+use dewpoint_agent::execute::step::Step;
 use dewpoint_agent::hypervisor::fake::domain::FakeDomain;
 use dewpoint_agent::hypervisor::fake::script::Fault;
 use dewpoint_agent::hypervisor::fake::world::{Content, Thawing};
-use dewpoint_agent::journal::Admission;
 use dewpoint_agent::journal::admission::Presence;
+use dewpoint_agent::journal::entry::Entry;
+use dewpoint_agent::journal::{Admission, Reader};
 use dewpoint_agent::storage::ImageServer;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{
@@ -192,6 +194,24 @@ fn a_drain_drops_the_job_in_hand_and_the_next_start_goes_on() {
     rig.start();
     assert_eq!(rig.ended(event).name(), "succeeded");
     assert_eq!(rig.reports(event), 1);
+}
+
+#[test]
+fn a_drain_finishes_the_call_in_hand_and_journals_what_it_came_to() {
+    let (mut rig, vm) = host_with_vm();
+    rig.world.script().shut("power-off");
+    let event = rig.send(vm, hard_reboot());
+    rig.until(|world| world.script().made("power-off") == 1);
+    rig.told_to_stop();
+    rig.world.script().let_go("power-off");
+    rig.drain();
+    let reader = Reader::open(&rig.data().join("agent.db")).expect("the journal is there");
+    let (_, entries) = reader.event(event).expect("read").expect("the event is there");
+    let last = entries.last().map(|row| row.entry().expect("known"));
+    assert!(matches!(last, Some(Entry::StepDone { step: Step::PowerOff, .. })), "{entries:#?}");
+    rig.start();
+    assert_eq!(rig.ended(event).name(), "succeeded");
+    assert_eq!(rig.world.script().made("power-off"), 1, "what is done is not done again");
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use dewpoint_agent::hypervisor::fake::FakeHypervisor;
 use dewpoint_agent::hypervisor::fake::script::Fault;
 use dewpoint_agent::journal::{EventFilter, Page, Reader};
 use dewpoint_agent::local::print;
 use dewpoint_agent::notes::{CallEnd, NotesReader};
-use dewpoint_agent::why::{self, Doing, Kept, Noted, Now, Observed, StepEnd, Story, What};
+use dewpoint_agent::why::{self, Daemon, Doing, Kept, Noted, Now, Observed, StepEnd, Story, What};
 use dewpoint_proto::cause::{Cause, Reason};
-use dewpoint_proto::event::{InitialPower, Kind, Reboot, RebootManner, Stop, Stubborn};
+use dewpoint_proto::event::{Cancel, InitialPower, Kind, Reboot, RebootManner, Stop, Stubborn};
 use dewpoint_proto::ids::VmId;
 use dewpoint_proto::time::Millis;
 
@@ -44,6 +45,7 @@ fn story(rig: &Rig, vm: VmId, daemon_down: Option<Cause>) -> Story {
             bytes: progress.bytes,
         })
     };
+    let daemon = if daemon_down.is_some() { Daemon::Down } else { Daemon::Up };
     Story {
         vm_id: vm,
         vm: reader.vm(vm).expect("it is read").as_ref().map(Kept::of),
@@ -55,8 +57,9 @@ fn story(rig: &Rig, vm: VmId, daemon_down: Option<Cause>) -> Story {
             at_ms: Millis::now(),
             observed: Observed::Absent,
             daemon_down,
+            held: None,
             keeping: None,
-            unfinished: why::unfinished(&events, doing),
+            unfinished: why::unfinished(&events, daemon, doing),
         },
     }
 }
@@ -181,6 +184,43 @@ fn what_is_unfinished_and_what_it_waits_for_is_at_the_end() {
     let text = down.text();
     assert!(text.contains("it goes on by itself:") && text.trim_end().ends_with("dewpoint-agent"), "{text}");
     assert_eq!(down.now.unfinished[0].stage, "accepted");
+    assert_eq!(down.now.unfinished[0].waiting_for, "the agent to be started");
+}
+
+#[test]
+fn a_call_at_work_is_waited_for_until_its_deadline_and_what_comes_after_waits_for_it() {
+    let mut rig = Rig::with_notes();
+    let vm = VmId::fresh();
+    let made = rig.send(vm, create(InitialPower::On));
+    assert_eq!(rig.ended(made).name(), "succeeded");
+    rig.world.script().shut("power-off");
+    let event = rig.send(vm, Kind::Reboot(Reboot { manner: RebootManner::Hard, timeout_seconds: None }));
+    rig.until(|world| world.script().made("power-off") == 1);
+    let before = Millis::now();
+    let cancel = rig.send(vm, Kind::Cancel(Cancel { target: event }));
+    let told = story_with(&rig, vm, |story| story.now.unfinished.len() == 2);
+    let [open, behind] = told.now.unfinished.as_slice() else { panic!("{}", told.text()) };
+    assert_eq!((open.event_id, open.waiting_for.as_str()), (event, "power-off to return"));
+    let until = open.until_ms.expect("a call has a deadline");
+    assert!(until > before && until < before.plus(FakeHypervisor::DEADLINE), "{}", told.text());
+    assert_eq!(behind.event_id, cancel);
+    assert_eq!(behind.waiting_for, format!("the reboot {event} to end"));
+    assert!(told.text().trim_end().ends_with("from its next step on"), "{}", told.text());
+    rig.world.script().let_go("power-off");
+    assert_eq!(rig.ended(event).name(), "cancelled");
+}
+
+#[test]
+fn a_vm_that_nothing_here_tells_of_is_unheard_of_and_others_are_not() {
+    let mut rig = Rig::with_notes();
+    let vm = VmId::fresh();
+    assert!(story(&rig, vm, None).is_unheard());
+    let made = rig.send(vm, create(InitialPower::Off));
+    assert_eq!(rig.ended(made).name(), "succeeded");
+    assert!(!story(&rig, vm, None).is_unheard());
+    let mut unseen = story(&rig, VmId::fresh(), None);
+    unseen.now.observed = Observed::Unknown { why: "libvirt is away".into() };
+    assert!(!unseen.is_unheard(), "what could not be looked at says nothing");
 }
 
 #[test]

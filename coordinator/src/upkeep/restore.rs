@@ -22,7 +22,7 @@ use super::{
 use crate::app::DataLock;
 use crate::config::Config;
 use crate::store::sqlite::copy::{self, Log};
-use crate::store::{About, Act, AuditEntry, Word};
+use crate::store::{About, Act, AuditEntry, StoreError, Word};
 
 /// A restore that was made.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub fn restore(config: &Config, from: &Path, word: Word, told: Progress<'_>) -> 
     let fresh = beside(&place, ".restoring");
     let at = word.at;
     private_file(&fresh)?;
-    copy::copy(from, &fresh, at, told)?;
+    copy::copy(from, &fresh, at, told).map_err(|error| not_whole(from, error))?;
     let detail = format!("from {}", from.display());
     let contents = copy::prepare(
         &fresh,
@@ -72,6 +72,18 @@ pub fn restore(config: &Config, from: &Path, word: Word, told: Progress<'_>) -> 
     sync_folder_of(&place)?;
     let missing = missing_files(config, &contents.images);
     Ok(Restored { kept, receipt, contents, missing })
+}
+
+/// The backup, not the database in place, is what is wrong; nothing was changed yet.
+fn not_whole(from: &Path, error: StoreError) -> Cause {
+    let cause = Cause::from(error);
+    match cause.reason {
+        Reason::JournalError => {
+            Cause::new(cause.reason, format!("{} cannot be restored from: {}", from.display(), cause.text))
+                .advise("take another backup: this one is not whole, or not one; nothing was changed")
+        }
+        _ => cause,
+    }
 }
 
 /// Makes the present database one file. Of one that is damaged the log stays, and is kept beside it; of a sound one it must

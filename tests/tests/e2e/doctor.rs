@@ -85,7 +85,7 @@ async fn what_was_done_behind_our_back_is_found_and_repaired_and_the_guest_never
         );
     }
     let text = said(&agent.command(&["doctor"]));
-    assert!(text.contains("2 severe, 2 warnings, 1 notes") && text.contains("--repair"), "{text}");
+    assert!(text.contains("2 severe, 2 warnings, 1 note\n") && text.contains("--repair"), "{text}");
 
     // Looking changed nothing, and nobody was asked.
     let refused = agent.command(&["doctor", "--repair"]);

@@ -82,12 +82,15 @@ async fn a_vm_destroyed_by_mistake_is_back_with_two_commands() {
     let refused = agent.command(&["recycle", "purge", id]);
     assert_eq!(refused.status.code(), Some(4), "{}", said(&refused));
     assert!(said(&refused).contains("--yes"), "{}", said(&refused));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains(id), "it says what it would delete");
     one(&agent.json(&["recycle", "ls"]));
     let kept = agent.json(&["recycle", "purge", "--older-than", "1h", "--yes"]);
     assert_eq!(kept["purged"], Value::Array(Vec::new()), "it is younger");
     let purged = agent.json(&["recycle", "purge", id, "--yes"]);
     assert_eq!(one(&purged["purged"])["disk"], id);
     assert_eq!(agent.json(&["recycle", "ls"]), Value::Array(Vec::new()));
+    let empty = said(&agent.command(&["recycle", "ls"]));
+    assert!(empty.contains("nothing is in recycle; kept for 7days within 100 GiB"), "{empty}");
     let receipts = std::fs::read_to_string(agent.data().join("recycle/receipts.log")).unwrap();
     assert!(receipts.contains("\"why\":\"person\"") && receipts.contains(id), "{receipts}");
     assert!(guest.facts().await.is_ok(), "the VM that was built from it lives on");

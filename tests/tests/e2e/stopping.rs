@@ -4,7 +4,9 @@ use dewpoint_proto::cause::Reason;
 use dewpoint_proto::wire::fleet::RebootVmRequest;
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::journal::{Journal, Moment};
+use dewpoint_tests::process::signal;
 use dewpoint_tests::request;
+use nix::sys::signal::Signal;
 
 #[tokio::test]
 async fn a_guest_that_is_asked_goes_down_and_comes_back_with_its_disk() {
@@ -72,4 +74,35 @@ async fn a_stop_that_waits_for_its_guest_can_be_cancelled_and_one_event_is_all_a
     assert_eq!(fleet.domain(&vm).qemu_pid(), qemu);
     fleet.caller.done(request::destroy_now(&vm)).await;
     fleet.assert_gone(&vm, None);
+}
+
+/// A QEMU that is stopped makes each call for its domain take long: libvirt kills it after some seconds, or waits for it.
+#[tokio::test]
+async fn an_agent_that_is_told_to_stop_finishes_what_is_in_hand_and_no_more_than_its_bound() {
+    let mut fleet = Fleet::start().await;
+    let vm = fleet.caller.done(request::vm(&fleet.lab.name("web"))).await.vm_id;
+    signal(fleet.domain(&vm).qemu_pid().unwrap(), Signal::SIGSTOP);
+    let reboot = fleet.caller.ask(request::hard_reboot(&vm)).await.unwrap().event_id;
+    Journal::of(&fleet.agent).until(&reboot, Moment::Step("power-off")).await;
+    assert!(fleet.agent.stop().await.success());
+    let story = fleet.agent.json(&["why", &vm]);
+    let steps = story["items"].as_array().unwrap().iter().filter(|item| item["what"] == "step");
+    let last = steps.last().unwrap();
+    assert_eq!((&last["step"], &last["end"]["end"]), (&"power-off".into(), &"returned".into()), "{story}");
+    assert_eq!(story["now"]["unfinished"][0]["waiting_for"], "the agent to be started");
+    fleet.agent.start().await;
+    fleet.caller.succeeded(&reboot).await;
+
+    let qemu = fleet.domain(&vm).qemu_pid().unwrap();
+    signal(qemu, Signal::SIGSTOP);
+    let stop = fleet.caller.ask(request::stop_by_force(&vm, 1)).await.unwrap().event_id;
+    Journal::of(&fleet.agent).until(&stop, Moment::Step("ask-shutdown")).await;
+    // QEMU will not answer, and the call may take longer than the agent waits.
+    assert!(fleet.agent.stop().await.success());
+    let log = std::fs::read_to_string(fleet.agent.log()).unwrap();
+    assert!(log.contains("WARN not drained in time"), "{log}");
+    signal(qemu, Signal::SIGCONT);
+    fleet.agent.start().await;
+    fleet.caller.succeeded(&stop).await;
+    assert!(!fleet.domain(&vm).active);
 }

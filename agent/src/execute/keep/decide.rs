@@ -122,7 +122,7 @@ fn of_power(question: &Question<'_>) -> Keep {
         Seen::There(domain) => domain,
     };
     if let Control::Busy(why) = &domain.control {
-        return wait(format!("an earlier call is still at work: {why}"));
+        return wait(format!("the domain is not free: {why}"));
     }
     if !is_ours(row, domain) {
         return Keep::Rest;

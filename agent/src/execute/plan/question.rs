@@ -119,17 +119,17 @@ impl<'a> Question<'a> {
     pub fn domain(&self) -> Result<Option<&'a Domain>, Next> {
         let domain = match &self.observed.domain {
             Seen::Unknown(why) => {
-                return Err(Next::wait(On::Sight, format!("the domain is not known: {why}")));
+                return Err(Next::wait(On::Sight, format!("the domain to be seen: {why}")));
             }
             Seen::Absent => return Ok(None),
             Seen::There(domain) => domain,
         };
         if let Control::Busy(why) = &domain.control {
-            return Err(Next::wait(On::Domain, format!("an earlier call is still at work: {why}")));
+            return Err(Next::wait(On::Domain, format!("the domain to be free: {why}")));
         }
         for mark in [&domain.mark, &domain.live] {
             if let Seen::Unknown(why) = mark {
-                return Err(Next::wait(On::Sight, format!("the domain's mark is not known: {why}")));
+                return Err(Next::wait(On::Sight, format!("the domain's mark to be read: {why}")));
             }
         }
         let Some(mark) = domain.mark.there().or(domain.live.there()).filter(|mark| mark.vm == self.event.vm)
@@ -169,7 +169,7 @@ impl<'a> Question<'a> {
     /// # Errors
     /// A wait when they are unknown.
     pub fn files(&self) -> Result<Option<&'a VmFiles>, Next> {
-        known(&self.observed.files, "the VM's files are")
+        known(&self.observed.files, "the VM's files")
     }
 
     /// Whether an image is in the cache.
@@ -177,7 +177,7 @@ impl<'a> Question<'a> {
     /// # Errors
     /// A wait when that is unknown.
     pub fn cached(&self) -> Result<bool, Next> {
-        Ok(known(&self.observed.image, "the image cache is")?.is_some())
+        Ok(known(&self.observed.image, "the image cache")?.is_some())
     }
 
     /// Whether anti-spoofing rules are as the spec has them.
@@ -186,7 +186,7 @@ impl<'a> Question<'a> {
     /// A wait when that is unknown; giving up when the VM's spec is.
     pub fn shielded(&self) -> Result<bool, Next> {
         let spec = self.spec()?;
-        let rules = known(&self.observed.shield, "the anti-spoofing rules are")?;
+        let rules = known(&self.observed.shield, "the anti-spoofing rules")?;
         Ok(rules.map_or(&[][..], Vec::as_slice) == self.rules(spec))
     }
 
@@ -195,7 +195,7 @@ impl<'a> Question<'a> {
     /// # Errors
     /// A wait when that is unknown.
     pub fn has_rules(&self) -> Result<bool, Next> {
-        Ok(known(&self.observed.shield, "the anti-spoofing rules are")?.is_some())
+        Ok(known(&self.observed.shield, "the anti-spoofing rules")?.is_some())
     }
 
     /// The rules that a spec asks for, sorted by tap.
@@ -264,7 +264,7 @@ pub fn known<'a, T>(seen: &'a Seen<T>, what: &str) -> Result<Option<&'a T>, Next
     match seen {
         Seen::There(value) => Ok(Some(value)),
         Seen::Absent => Ok(None),
-        Seen::Unknown(why) => Err(Next::wait(On::Sight, format!("{what} not known: {why}"))),
+        Seen::Unknown(why) => Err(Next::wait(On::Sight, format!("{what} to be seen: {why}"))),
     }
 }
 

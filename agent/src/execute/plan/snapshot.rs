@@ -111,7 +111,7 @@ fn hand_over(question: &Question<'_>, files: &VmFiles, image: &ImageRef) -> Plan
         Server::Unknown => {
             return Ok(Next::wait(On::Server, "the coordinator to say where its image server is"));
         }
-        Server::At(_) if known(&question.observed.uploaded, "what the image server has is")?.is_none() => {
+        Server::At(_) if known(&question.observed.uploaded, "what the image server has")?.is_none() => {
             return Ok(match (question.cached()?, file) {
                 (true, _) => Next::step(Step::Upload),
                 (false, Some(SnapshotFile::Sealed)) => Next::step(Step::AdoptSnapshot),

@@ -202,7 +202,7 @@ fn every_kind_waits_for_what_is_unknown_or_busy() {
         assert!(unknown.waits_for().contains("libvirt is away"));
         let busy =
             Case::new(kind.clone()).domain(|domain| domain.control = Control::Busy("start".to_owned()));
-        assert!(busy.waits_for().contains("still at work"));
+        assert!(busy.waits_for().contains("to be free: start"));
         let unmarked = Case::new(kind).domain(|domain| domain.mark = Seen::Unknown("unreadable".to_owned()));
         assert!(unmarked.waits_for().contains("unreadable"));
     }

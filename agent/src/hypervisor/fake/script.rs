@@ -1,9 +1,11 @@
 //! Which calls go wrong, and how.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dewpoint_proto::cause::{Cause, Reason};
+use tokio::sync::Notify;
 
 /// How a call goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ impl Fault {
 
 /// Faults by name of call, and by how often it was made.
 #[derive(Clone, Debug, Default)]
-pub struct Script(Arc<Mutex<Inner>>);
+pub struct Script(Arc<Mutex<Inner>>, Arc<Notify>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -53,6 +55,7 @@ struct Inner {
     always: HashMap<String, Fault>,
     made: HashMap<String, usize>,
     repeats: bool,
+    shut: HashSet<String>,
 }
 
 impl Script {
@@ -76,6 +79,30 @@ impl Script {
     /// Every effect happens twice from now on.
     pub fn repeat_all(&self) {
         self.inner().repeats = true;
+    }
+
+    /// Calls of that name are at work from now on until they are let go.
+    pub fn shut(&self, name: &str) {
+        self.inner().shut.insert(name.to_owned());
+    }
+
+    /// They go on.
+    pub fn let_go(&self, name: &str) {
+        self.inner().shut.remove(name);
+        self.1.notify_waiters();
+    }
+
+    /// Until calls of that name are let go.
+    pub(crate) async fn pass(&self, name: &str) {
+        loop {
+            let mut let_go = pin!(self.1.notified());
+            // Heard from before it is looked, so that nothing is missed between.
+            let_go.as_mut().enable();
+            if !self.inner().shut.contains(name) {
+                return;
+            }
+            let_go.await;
+        }
     }
 
     /// How often a call was made.

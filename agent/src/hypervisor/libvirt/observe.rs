@@ -217,12 +217,19 @@ pub(super) fn control(handle: &Handle) -> Result<Control, Error> {
     }
     Ok(match info.state {
         sys::VIR_DOMAIN_CONTROL_OK => Control::Idle,
-        sys::VIR_DOMAIN_CONTROL_JOB => Control::Busy(format!("a job holds it, for {} ms now", info.millis)),
+        sys::VIR_DOMAIN_CONTROL_JOB => {
+            Control::Busy(format!("a job holds it, for {} now", seconds(info.millis)))
+        }
         sys::VIR_DOMAIN_CONTROL_OCCUPIED => {
-            Control::Busy(format!("QEMU's monitor has not answered for {} ms", info.millis))
+            Control::Busy(format!("QEMU's monitor has not answered for {}", seconds(info.millis)))
         }
         other => Control::Busy(format!("its control channel is broken (libvirt's control state {other})")),
     })
+}
+
+/// For people.
+fn seconds(millis: u64) -> String {
+    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
 }
 
 /// None: this driver has no control channels.

@@ -128,6 +128,19 @@ pub struct Deadlines {
     pub other: Duration,
 }
 
+impl Deadlines {
+    /// Of the call that changes a domain and has that name.
+    pub(super) fn of(&self, call: &str) -> Duration {
+        match call {
+            "start" => self.start,
+            "power-off" => self.power_off,
+            "ask-shutdown" | "thaw" => self.guest,
+            "begin-backup" => self.begin_backup,
+            _ => self.other,
+        }
+    }
+}
+
 impl Default for Deadlines {
     fn default() -> Self {
         Self {

@@ -188,7 +188,11 @@ fn summed_up(findings: &[Finding], args: &DoctorArgs) {
         return;
     }
     let repairable = findings.iter().filter(|found| found.repair.is_some()).count();
-    print::out(format_args!("{severe} severe, {warnings} warnings, {notes} notes"));
+    print::out(format_args!(
+        "{severe} severe, {}, {}",
+        print::count(warnings, "warning"),
+        print::count(notes, "note")
+    ));
     if repairable > 0 && !args.repair {
         print::out(format_args!(
             "{repairable} can be repaired: `dewpoint-agent doctor --repair` asks before each"

@@ -27,17 +27,40 @@ const PURGE: Duration = Duration::from_secs(120);
 
 pub(super) async fn carry_out(config: &Config, command: RecycleCommand, form: Form) -> Result<(), Cause> {
     match command {
-        RecycleCommand::Ls => list(&super::files(config)?.recycled_disks().await?, form),
+        RecycleCommand::Ls => list(&super::files(config)?.recycled_disks().await?, config, form),
         RecycleCommand::Show { disk } => show(&super::files(config)?.recycled_disk(disk).await?, form),
         RecycleCommand::Restore(args) => restore(config, &args, form).await,
         RecycleCommand::Purge(args) => purge(config, &args, form).await,
     }
 }
 
-fn list(disks: &[Recycled], form: Form) -> Result<(), Cause> {
+fn list(disks: &[Recycled], config: &Config, form: Form) -> Result<(), Cause> {
     if form == Form::Json {
         return print::json(&disks.iter().map(as_json).collect::<Vec<_>>());
     }
+    if !disks.is_empty() {
+        print::out(table(disks));
+    }
+    print::out(print::wrapped("", &summary(disks, config)));
+    Ok(())
+}
+
+/// How much is there, and how long it is kept.
+fn summary(disks: &[Recycled], config: &Config) -> String {
+    let bytes = disks.iter().map(|kept| kept.size_bytes).sum();
+    let there = match disks.len() {
+        0 => "nothing is in recycle".to_owned(),
+        many => format!("{}, {}", print::count(many, "disk"), print::size(bytes)),
+    };
+    let storage = &config.storage;
+    format!(
+        "{there}; kept for {} within {}, the oldest first to go, or until a new disk needs the room",
+        storage.recycle_time,
+        print::size(storage.recycle_budget.0)
+    )
+}
+
+fn table(disks: &[Recycled]) -> comfy_table::Table {
     let mut table = print::table(&["disk", "vm", "since", "until", "size"]);
     for kept in disks {
         // Without the year, so that a whole id fits into 80 columns beside the rest.
@@ -47,8 +70,7 @@ fn list(disks: &[Recycled], form: Form) -> Result<(), Cause> {
         let (since, until) = (since.get(5..16).unwrap_or("-"), until.get(5..10).unwrap_or("-"));
         table.add_row([&kept.disk.to_string(), &name, since, until, &size]);
     }
-    print::out(table);
-    Ok(())
+    table
 }
 
 fn show(kept: &Recycled, form: Form) -> Result<(), Cause> {
@@ -137,8 +159,16 @@ async fn purge(config: &Config, args: &PurgeArgs, form: Form) -> Result<(), Caus
     let mut chosen: Vec<Recycled> = all;
     chosen.retain(|kept| args.disks.contains(&kept.disk) || old(kept));
     let bytes = chosen.iter().map(|kept| kept.size_bytes).sum();
-    let question = format!("Delete {} disks ({}) for good?", chosen.len(), print::size(bytes));
-    if chosen.is_empty() || Assent::of(args.yes).to(&question)? == Answer::No {
+    if chosen.is_empty() {
+        return purged(&[], &chosen, form);
+    }
+    if form == Form::Text && !args.yes {
+        // Also without a terminal to ask on: that is how it would be looked at beforehand.
+        print::out(table(&chosen));
+    }
+    let question =
+        format!("Delete {} ({}) for good?", print::count(chosen.len(), "disk"), print::size(bytes));
+    if Assent::of(args.yes).to(&question)? == Answer::No {
         return purged(&[], &chosen, form);
     }
     let gone = delete(config, chosen.iter().map(|kept| kept.disk).collect()).await?;

@@ -53,7 +53,7 @@ pub(super) async fn show(config: &Config, form: Form) -> Result<(), Cause> {
         Err(cause) => print::out(format_args!("daemon       down ({})", cause.text)),
     }
     text_journal(&tail);
-    print::out(format_args!("VMs          {vms}\nunfinished   {} events", unfinished));
+    print::out(format_args!("VMs          {vms}\nunfinished   {}", print::count(unfinished, "event")));
     Ok(())
 }
 

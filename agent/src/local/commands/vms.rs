@@ -36,10 +36,13 @@ pub(super) async fn list(config: &Config, form: Form) -> Result<(), Cause> {
     }
     print::out(table);
     if let Err(why) = &domains {
-        print::out(format_args!("\npower is unknown: {why}"));
+        print::out("");
+        print::out(print::wrapped("power is unknown: ", why));
     }
     for (vm, cause) in &attention {
-        print::out(format_args!("\n{vm}: {}\n  {}", cause.text, cause.advice));
+        print::out(format_args!("\n{vm}"));
+        print::out(print::wrapped("  ", &cause.text));
+        print::out(print::wrapped("  next: ", &cause.advice));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::status::from_status;
 use dewpoint_proto::time::Millis;
-use dewpoint_proto::wire::local::{DoingRequest, DoingResponse};
+use dewpoint_proto::wire::local::{DoingRequest, DoingResponse, StatusRequest};
 
 use crate::agent;
 use crate::config::Config;
@@ -17,7 +17,7 @@ use crate::local::cli::WhyArgs;
 use crate::local::print::{self, Form};
 use crate::local::socket;
 use crate::notes::{Lost, NotesReader};
-use crate::why::{self, Doing, Keeping, Kept, Noted, Now, Observed, Says, Story};
+use crate::why::{self, Daemon, Doing, Keeping, Kept, Noted, Now, Observed, Says, Story};
 
 /// libvirt and the daemon are not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -31,6 +31,12 @@ pub(super) async fn tell(config: &Config, args: &WhyArgs, form: Form) -> Result<
     let vm = named(&reader, &args.vm)?;
     let (observed, daemon) = tokio::join!(observed(config, vm), daemon(config, vm));
     let story = story(config, &reader, vm, Asked { args, observed, daemon })?;
+    if story.is_unheard() {
+        return Err(Cause::new(Reason::VmNotFound, format!("nothing on this host tells of a VM {vm}"))
+            .advise(format!(
+                "`dewpoint vm show {vm}` says on which host it is; see `dewpoint-agent vms` for those here"
+            )));
+    }
     match form {
         Form::Json => print::json(&story),
         Form::Text => {
@@ -53,19 +59,23 @@ struct Told {
     doing: HashMap<EventId, Doing>,
     /// None: an older daemon does not tell.
     says: Option<Says>,
+    /// None: it did not say.
+    held: Option<bool>,
 }
 
 fn story(config: &Config, reader: &Reader, vm: VmId, asked: Asked<'_>) -> Result<Story, Cause> {
     let now = Millis::now();
     let (events, since, earlier_events) = events(reader, vm, asked.args, now)?;
     let noted = noted(config, vm, since);
-    let (daemon_down, told) = match asked.daemon {
+    let (daemon_down, mut told) = match asked.daemon {
         Ok(told) => (None, told),
         Err(cause) => (Some(cause), Told::default()),
     };
-    let unfinished = why::unfinished(&events, |event| told.doing.get(&event).cloned());
+    let daemon = if daemon_down.is_some() { Daemon::Down } else { Daemon::Up };
+    let unfinished = why::unfinished(&events, daemon, |event| told.doing.get(&event).cloned());
     let row = reader.vm(vm).map_err(Cause::from)?;
-    let keeping = row.as_ref().and_then(|row| Keeping::of(row, &agent::keep_bounds(config), told.says));
+    let keeping =
+        row.as_ref().and_then(|row| Keeping::of(row, &agent::keep_bounds(config), told.says.take()));
     let (noted, lost, without_notes) = match noted {
         Ok((noted, lost)) => (noted, lost, None),
         Err(cause) => (Noted::default(), None, Some(cause)),
@@ -77,7 +87,7 @@ fn story(config: &Config, reader: &Reader, vm: VmId, asked: Asked<'_>) -> Result
         items: why::items(&events, noted),
         without_notes,
         lost,
-        now: Now { at_ms: now, observed: asked.observed, daemon_down, keeping, unfinished },
+        now: Now { at_ms: now, observed: asked.observed, daemon_down, held: told.held, keeping, unfinished },
     })
 }
 
@@ -179,7 +189,9 @@ async fn daemon(config: &Config, vm: VmId) -> Result<Told, Cause> {
                 .advise("see its log: `journalctl -u dewpoint-agent`"));
         }
     };
-    Ok(told(answer, vm))
+    let status = tokio::time::timeout(PATIENCE, client.status(StatusRequest {})).await;
+    let held = status.ok().and_then(Result::ok).map(|status| status.into_inner().hold);
+    Ok(Told { held, ..told(answer, vm) })
 }
 
 fn told(answer: DoingResponse, vm: VmId) -> Told {
@@ -198,5 +210,5 @@ fn told(answer: DoingResponse, vm: VmId) -> Told {
         standing: keeping.standing,
         restart_at: Millis::from_wire(keeping.restart_at_ms),
     });
-    Told { doing, says: said.or_else(|| answer.tells_keeping.then(Says::default)) }
+    Told { doing, says: said.or_else(|| answer.tells_keeping.then(Says::default)), held: None }
 }
