@@ -28,7 +28,7 @@ use dewpoint_proto::time::Millis;
 use dewpoint_proto::vm_state::Power;
 use tokio::sync::{broadcast, mpsc, watch};
 
-pub use reader::NotesReader;
+pub use reader::{MOST, NotesReader};
 pub use recorder::Recorded;
 pub use rows::{CallEnd, CallNote, CallRow, Lost, Sight, StartRow, StateRow};
 use rows::{Note, StateNote};

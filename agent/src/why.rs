@@ -30,6 +30,8 @@ pub struct Story {
     pub earlier_events: usize,
     /// What happened, the oldest first.
     pub items: Vec<Item>,
+    /// There was more in that time than is told: older calls, states or events are left off.
+    pub is_cut: bool,
     /// Why calls and states are missing; none: they are not.
     pub without_notes: Option<Cause>,
     /// Records that were dropped at some time, as there was no room.

@@ -14,7 +14,7 @@ use super::rows::{CallEnd, CallRow, Lost, Sight, StartRow, StateRow};
 use crate::journal::connect_read_only;
 
 /// The most rows of one kind that are given, the newest.
-const MOST: u32 = 5000;
+pub const MOST: u32 = 5000;
 
 /// A read-only view. Blocks; for commands, not for the daemon.
 pub struct NotesReader {

@@ -122,6 +122,7 @@ fn story() -> Story {
         }),
         earlier_events: 12,
         items: happened(),
+        is_cut: true,
         without_notes: None,
         lost: Some(Lost { records: 4, at_ms: BEGIN }),
         now: Now {

@@ -49,6 +49,9 @@ fn head(text: &mut String, story: &Story) {
         let (events, were) = if story.earlier_events == 1 { ("event", "was") } else { ("events", "were") };
         line(text, 0, &format!("{} {events} {were} before: see --all, or --since", story.earlier_events));
     }
+    if story.is_cut {
+        line(text, 0, "there was more in that time than is told here: only the newest is; see --since");
+    }
     if let Some(cause) = &story.without_notes {
         line(text, 0, &format!("without calls and states: {}", cause.text));
     }

@@ -51,6 +51,7 @@ fn story(rig: &Rig, vm: VmId, daemon_down: Option<Cause>) -> Story {
         vm: reader.vm(vm).expect("it is read").as_ref().map(Kept::of),
         earlier_events: 0,
         items: why::items(&events, noted),
+        is_cut: false,
         without_notes: None,
         lost: notes.lost().expect("it is read"),
         now: Now {

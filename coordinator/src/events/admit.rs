@@ -127,7 +127,7 @@ impl Inner {
 
 /// What watchers are told of an event.
 pub(super) fn changed(record: &EventRecord) -> Changed {
-    Changed { event: record.id, vm: record.vm, host: record.host }
+    Changed { event: record.id, vm: record.vm, host: record.host, kind: Some(record.kind) }
 }
 
 /// What NICs take from their networks.

@@ -64,22 +64,29 @@ impl Events {
         let record = inner.store.host(host).await?.filter(|record| record.term == term);
         let record = record.ok_or(StoreError::TermLost { host, term })?;
         if !record.recovering {
-            tracing::info!(%host, vms = account.vms.len(), entries = account.entries.len(), "a diverged host told what it has");
+            tracing::info!(
+                vms = account.vms.len(),
+                entries = account.entries.len(),
+                "a diverged host told what it has"
+            );
             inner.accounts.lock().insert(host, (term, account));
             return Ok(());
         }
         let told = TakeOver { host, term, account: account.clone(), at: inner.now() };
         match inner.store.take_over(told).await? {
             Ok(taken) => {
-                tracing::warn!(%host, events = taken.changed.len(), vms = taken.vms.len(),
-                    "what the host knew and this database did not was taken over");
+                tracing::warn!(
+                    events = taken.changed.len(),
+                    vms = taken.vms.len(),
+                    "what the host knew and this database did not was taken over"
+                );
                 for cause in &taken.contradictions {
-                    tracing::warn!(%host, reason = %cause.reason, "{cause}");
+                    tracing::warn!(reason = %cause.reason, "{cause}");
                 }
                 inner.tell(taken.changed);
             }
             Err(cause) => {
-                tracing::error!(%host, reason = %cause.reason, advice = cause.advice, "not taken over: {cause}");
+                tracing::error!(reason = %cause.reason, advice = cause.advice, "not taken over: {cause}");
                 inner.accounts.lock().insert(host, (term, account));
             }
         }

@@ -34,22 +34,23 @@ pub(super) fn without_host(record: &EventRecord) {
 
 /// Their host has begun these.
 pub(super) fn begun(changed: &[Changed]) {
-    for Changed { event, vm, .. } in changed {
-        tracing::info!(message_id = message::EVENT_BEGUN, event_id = %event, vm_id = %vm, "begun");
+    for Changed { event, vm, kind, .. } in changed {
+        let kind = kind.map(tracing::field::display);
+        tracing::info!(message_id = message::EVENT_BEGUN, event_id = %event, vm_id = %vm, kind, "begun");
     }
 }
 
 /// An event ended, if this is news.
 pub(super) fn ended(event: EventId, outcome: &Outcome, changed: &[Changed]) {
     let Some(news) = changed.iter().find(|changed| changed.event == event) else { return };
-    let (name, vm_id) = (outcome.name(), news.vm);
+    let (name, vm_id, kind) = (outcome.name(), news.vm, news.kind.map(tracing::field::display));
     match outcome.cause() {
         None => {
-            tracing::info!(message_id = message::EVENT_ENDED, event_id = %event, %vm_id, outcome = name, "{name}")
+            tracing::info!(message_id = message::EVENT_ENDED, event_id = %event, %vm_id, kind, outcome = name, "{name}")
         }
         Some(cause) => {
             let (reason, advice) = (&cause.reason, &cause.advice);
-            tracing::info!(message_id = message::EVENT_ENDED, event_id = %event, %vm_id, outcome = name, %reason,
+            tracing::info!(message_id = message::EVENT_ENDED, event_id = %event, %vm_id, kind, outcome = name, %reason,
                 advice, "{name}: {}", cause.text);
         }
     }
@@ -78,8 +79,9 @@ pub(super) fn held(scope: HoldScope, hold: Switch, word: &Word) {
 
 /// These were not begun by their deadline, and never had a host.
 pub(super) fn expired(changed: &[Changed]) {
-    for Changed { event, vm, .. } in changed {
-        tracing::info!(message_id = message::EVENT_ENDED, event_id = %event, vm_id = %vm, outcome = "expired",
+    for Changed { event, vm, kind, .. } in changed {
+        let kind = kind.map(tracing::field::display);
+        tracing::info!(message_id = message::EVENT_ENDED, event_id = %event, vm_id = %vm, kind, outcome = "expired",
             "expired: no host had room by its deadline");
     }
 }

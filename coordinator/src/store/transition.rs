@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use dewpoint_proto::cause::Cause;
-use dewpoint_proto::event::Body;
+use dewpoint_proto::event::{Body, KindName};
 use dewpoint_proto::ids::{EventId, Generation, HostId, JournalId, ReportSeq, Seq, Term, VmId};
 use dewpoint_proto::names::{ImageName, NetworkName};
 use dewpoint_proto::outcome::Outcome;
@@ -209,6 +209,8 @@ pub struct Changed {
     pub vm: VmId,
     /// On which host; none: never assigned.
     pub host: Option<HostId>,
+    /// Of which kind, to be told; none: it was not read.
+    pub kind: Option<KindName>,
 }
 
 /// What a host tells of an event.

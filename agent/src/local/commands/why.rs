@@ -16,7 +16,7 @@ use crate::journal::{EntryRow, EventFilter, EventRow, Page, Reader};
 use crate::local::cli::WhyArgs;
 use crate::local::print::{self, Form};
 use crate::local::socket;
-use crate::notes::{Lost, NotesReader};
+use crate::notes::{Lost, MOST, NotesReader};
 use crate::why::{self, Daemon, Doing, Keeping, Kept, Noted, Now, Observed, Says, Story};
 
 /// libvirt and the daemon are not waited for longer.
@@ -84,11 +84,17 @@ fn story(config: &Config, reader: &Reader, vm: VmId, asked: Asked<'_>) -> Result
         vm_id: vm,
         vm: row.as_ref().map(Kept::of),
         earlier_events,
+        is_cut: is_cut(&noted) || earlier_events + events.len() >= PAGE as usize,
         items: why::items(&events, noted),
         without_notes,
         lost,
         now: Now { at_ms: now, observed: asked.observed, daemon_down, held: told.held, keeping, unfinished },
     })
+}
+
+/// Whether the notes have more of that time than they gave.
+fn is_cut(noted: &Noted) -> bool {
+    noted.calls.len().max(noted.states.len()) >= MOST as usize
 }
 
 /// The VM of that id or name.

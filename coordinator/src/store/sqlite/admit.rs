@@ -285,7 +285,8 @@ pub(super) fn expire_pending(db: &Connection, now: Millis) -> StoreResult<Effect
         end_pending(db, event, &Outcome::Expired(cause), now)?;
         recorded.released.extend(assign::release_leases(db, vm)?);
         rows::change(db, "UPDATE vms SET gone = 1 WHERE vm_id = ?1", &[&vm.bytes()])?;
-        recorded.changed.push(Changed { event, vm, host: None });
+        // Nothing but a create waits for a host.
+        recorded.changed.push(Changed { event, vm, host: None, kind: Some(KindName::Create) });
     }
     Ok(Effect::Keep(recorded))
 }

@@ -192,7 +192,12 @@ pub(super) fn local_event(
             &under.at.0,
         ],
     )?;
-    recorded.changed.push(Changed { event: event.id, vm: event.vm, host: Some(under.host) });
+    recorded.changed.push(Changed {
+        event: event.id,
+        vm: event.vm,
+        host: Some(under.host),
+        kind: Some(event.kind.name()),
+    });
     Ok(true)
 }
 

@@ -54,7 +54,7 @@ pub(super) fn make_unknown(
     let row = "UPDATE events SET stage = ?2, ended = 1, unknown = ?3, finished_at = ?4, stage_at = ?4 WHERE event_id = ?1";
     let cause = json("events", &cause.clone().with("event_id", standing.event))?;
     change(db, row, &[&standing.event.bytes(), &stage.as_str(), &cause, &at.0])?;
-    Ok(Some(Changed { event: standing.event, vm: standing.vm, host: standing.host }))
+    Ok(Some(Changed { event: standing.event, vm: standing.vm, host: standing.host, kind: None }))
 }
 
 /// What is said when the host is not as it was.

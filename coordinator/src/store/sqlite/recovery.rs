@@ -30,7 +30,7 @@ pub(super) fn end_if_over(db: &Connection, ends: Ends) -> StoreResult<bool> {
 pub(super) fn heard(db: &Connection, host: HostId) -> StoreResult<()> {
     change(db, "UPDATE hosts SET awaited = 0 WHERE host_id = ?1 AND awaited = 1", &[&host.bytes()])?;
     if end_if_over(db, Ends::Restored)? {
-        tracing::info!(%host, "every host has matched since the database was restored: the recovery is over");
+        tracing::info!(host_id = %host, "every host has matched since the database was restored: the recovery is over");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What hosts tell of events: acceptance, begin, end. Each is stored under the host's term, once.
 
 use dewpoint_proto::cause::{Cause, Reason};
+use dewpoint_proto::event::KindName;
 use dewpoint_proto::ids::{EventId, ReportSeq, Seq, VmId};
 use rusqlite::Connection;
 
@@ -43,7 +44,7 @@ pub(super) fn mark_accepted(
     known: Seq,
     seq: Seq,
 ) -> StoreResult<Vec<Changed>> {
-    let list = "SELECT event_id, vm_id, stage FROM events WHERE host_id = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq";
+    let list = "SELECT event_id, vm_id, stage, kind FROM events WHERE host_id = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq";
     let values: [&dyn rusqlite::types::ToSql; 3] = [&under.host.bytes(), &int(known.0), &int(seq.0)];
     let moved = move_all(db, under, all(db, list, &values, standing)?, Entry::Accepted)?;
     let row = "UPDATE hosts SET accepted_seq = max(accepted_seq, ?2) WHERE host_id = ?1";
@@ -60,29 +61,30 @@ pub(super) fn running(
     check_term(db, under)?;
     let mut found = Vec::with_capacity(events.len());
     for event in events {
-        let row = "SELECT event_id, vm_id, stage FROM events WHERE event_id = ?1 AND host_id = ?2";
+        let row = "SELECT event_id, vm_id, stage, kind FROM events WHERE event_id = ?1 AND host_id = ?2";
         found.extend(one(db, row, &[&event.bytes(), &under.host.bytes()], standing)?);
     }
     move_all(db, under, found, Entry::Running).map(Effect::Keep)
 }
 
-type Standing = (EventId, VmId, Stage);
+type Standing = (EventId, VmId, Stage, Option<KindName>);
 
 fn standing(row: &rusqlite::Row<'_>) -> StoreResult<Standing> {
     let columns = columns("events", row);
     let stage: String = columns.get("stage")?;
     let stage = Stage::from_name(&stage).ok_or_else(|| columns.corrupt("stage", stage))?;
-    Ok((columns.id("event_id")?, columns.id("vm_id")?, stage))
+    let kind: String = columns.get("kind")?;
+    Ok((columns.id("event_id")?, columns.id("vm_id")?, stage, KindName::from_name(&kind)))
 }
 
 fn move_all(db: &Connection, under: Under, events: Vec<Standing>, entry: Entry) -> StoreResult<Vec<Changed>> {
     let mut moved = Vec::new();
-    for (event, vm, stage) in events {
+    for (event, vm, stage, kind) in events {
         let Ok(After::Moved(next)) = stage.after(entry) else { continue };
         let begun = (next == Stage::Running).then_some(under.at.0);
         let row = "UPDATE events SET stage = ?2, begun_at = coalesce(begun_at, ?3), stage_at = ?4 WHERE event_id = ?1";
         change(db, row, &[&event.bytes(), &next.as_str(), &begun, &under.at.0])?;
-        moved.push(Changed { event, vm, host: Some(under.host) });
+        moved.push(Changed { event, vm, host: Some(under.host), kind });
     }
     Ok(moved)
 }
@@ -167,7 +169,12 @@ fn end(
         Ok(After::Same) => return Ok(true),
         Err(illegal) => return Err(StoreError::Corrupt { table: "events", text: illegal.to_string() }),
     }
-    recorded.changed.push(Changed { event: event.id, vm: event.vm, host: event.host });
+    recorded.changed.push(Changed {
+        event: event.id,
+        vm: event.vm,
+        host: event.host,
+        kind: Some(event.kind),
+    });
     Ok(true)
 }
 

@@ -170,7 +170,7 @@ fn take_entry(
     }
     let row = "UPDATE vms SET generation = max(generation, ?2) WHERE vm_id = ?1";
     change(db, row, &[&entry.vm.bytes(), &int(entry.generation.0)])?;
-    taken.changed.push(Changed { event: entry.event, vm: entry.vm, host: Some(host.id) });
+    taken.changed.push(Changed { event: entry.event, vm: entry.vm, host: Some(host.id), kind: None });
     Ok(())
 }
 
