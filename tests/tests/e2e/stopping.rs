@@ -86,8 +86,8 @@ async fn an_agent_that_is_told_to_stop_finishes_what_is_in_hand_and_no_more_than
     Journal::of(&fleet.agent).until(&reboot, Moment::Step("power-off")).await;
     assert!(fleet.agent.stop().await.success());
     let story = fleet.agent.json(&["why", &vm]);
-    let steps = story["items"].as_array().unwrap().iter().filter(|item| item["what"] == "step");
-    let last = steps.last().unwrap();
+    let mut steps = story["items"].as_array().unwrap().iter().filter(|item| item["what"] == "step");
+    let last = steps.next_back().unwrap();
     assert_eq!((&last["step"], &last["end"]["end"]), (&"power-off".into(), &"returned".into()), "{story}");
     assert_eq!(story["now"]["unfinished"][0]["waiting_for"], "the agent to be started");
     fleet.agent.start().await;
