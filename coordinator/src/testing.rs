@@ -11,7 +11,7 @@ use dewpoint_proto::wire::fleet;
 use sha2::{Digest, Sha256};
 use tonic::transport::Channel;
 
-pub(crate) use agent::{Agent, Link, deliver_seq, snapshot_bytes};
+pub(crate) use agent::{Agent, Link, deliver_seq, heartbeat, snapshot_bytes};
 
 use crate::app::{App, Running};
 use crate::config::Config;

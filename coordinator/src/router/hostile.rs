@@ -1,5 +1,9 @@
 //! Whatever a host says, the other hosts are served, and what it says is stored or refused, never half.
 
+mod bytes;
+mod false_hello;
+mod raw;
+
 use dewpoint_proto::wire::agent::{self as wire, from_agent::Message};
 use dewpoint_proto::wire::{event, fleet};
 use proptest::collection::vec;
@@ -146,7 +150,16 @@ fn message() -> impl Strategy<Value = Message> {
             }
         },
     );
+    let account = (prop::option::of(vm_state()), id(), number(), any::<bool>(), vec(any::<u8>(), 0..40))
+        .prop_map(|(state, event_id, seq, complete, event)| wire::AccountChunk {
+            vms: vec![wire::Holding { state, ..wire::Holding::default() }],
+            entries: vec![wire::Entry { seq, event_id, event: event.into(), ..wire::Entry::default() }],
+            complete,
+            truncated: !complete,
+            ..wire::AccountChunk::default()
+        });
     prop_oneof![
+        1 => account.prop_map(Message::Account),
         2 => number().prop_map(|seq| Message::Accepted(wire::Accepted { seq })),
         4 => report().prop_map(Message::Report),
         4 => heartbeat().prop_map(Message::Heartbeat),
@@ -181,21 +194,23 @@ fn whatever_a_host_says_the_others_are_served() {
     proptest!(config, |(begins_well in prop::bool::weighted(0.8), messages in vec(message(), 1..12))| {
         runtime.block_on(play(&coordinator, begins_well, messages));
     });
-    runtime.block_on(async {
-        coordinator.hosts().list_hosts(fleet::ListHostsRequest::default()).await.unwrap();
-        coordinator.events().list_events(fleet::ListEventsRequest::default()).await.unwrap();
-        coordinator.vms().list_vms(fleet::ListVmsRequest::default()).await.unwrap();
-        coordinator.image("tiny").await;
-        // One that said that it is ahead stops placement, until a person has looked; if none did, there is nothing to end.
-        let looked = fleet::EndRecoveryRequest { reason: "nonsense".into() };
-        let _ = coordinator.hosts().end_recovery(looked).await;
-        let honest = Agent::new();
-        let (link, _) = honest.connect(&coordinator).await;
-        let host_id = honest.host.to_string();
-        let request = fleet::CreateVmRequest { host_id, ..crate::testing::create_request("honest") };
-        let obeying = tokio::spawn(honest.obey(link));
-        let created = coordinator.vms().create_vm(request).await.unwrap().into_inner();
-        coordinator.wait_for_stage(&created.event_id, "succeeded").await;
-        obeying.abort();
-    });
+    runtime.block_on(others_are_served(&coordinator));
+}
+
+async fn others_are_served(coordinator: &Coordinator) {
+    coordinator.hosts().list_hosts(fleet::ListHostsRequest::default()).await.unwrap();
+    coordinator.events().list_events(fleet::ListEventsRequest::default()).await.unwrap();
+    coordinator.vms().list_vms(fleet::ListVmsRequest::default()).await.unwrap();
+    coordinator.image("tiny").await;
+    // One that said that it is ahead stops placement, until a person has looked; if none did, there is nothing to end.
+    let looked = fleet::EndRecoveryRequest { reason: "nonsense".into() };
+    let _ = coordinator.hosts().end_recovery(looked).await;
+    let honest = Agent::new();
+    let (link, _) = honest.connect(coordinator).await;
+    let host_id = honest.host.to_string();
+    let request = fleet::CreateVmRequest { host_id, ..crate::testing::create_request("honest") };
+    let obeying = tokio::spawn(honest.obey(link));
+    let created = coordinator.vms().create_vm(request).await.unwrap().into_inner();
+    coordinator.wait_for_stage(&created.event_id, "succeeded").await;
+    obeying.abort();
 }

@@ -23,6 +23,8 @@ pub struct OurLog {
     pub event_there: Option<EventId>,
     /// Of the machine that it was matched on; none: it never told.
     pub product_uuid: Option<String>,
+    /// Its queue was made to go on here, by a take-over or a person's word, and it has been given nothing since.
+    pub goes_on_at: Option<Seq>,
 }
 
 /// What comes of the comparison.
@@ -71,7 +73,11 @@ pub fn match_logs(hello: &Hello, ours: Option<&OurLog>) -> LogMatch {
         };
     }
     if hello.last_seq > ours.last_seq {
-        return LogMatch::Recovering(ahead(hello, ours.last_seq));
+        return match ours.goes_on_at {
+            // What it is ahead by now was never given to it: the fleet does not wait for that.
+            Some(at) => LogMatch::Diverged(ahead_again(hello, at)),
+            None => LogMatch::Recovering(ahead(hello, ours.last_seq)),
+        };
     }
     if hello.last_seq < ours.accepted_seq {
         return LogMatch::Diverged(
@@ -123,6 +129,12 @@ fn ahead(hello: &Hello, ours: Seq) -> Cause {
     .with("host_id", hello.host)
     .with("journal_seq", hello.last_seq)
     .with("our_seq", ours)
+}
+
+fn ahead_again(hello: &Hello, at: Seq) -> Cause {
+    behind("it knows events that nobody gave it since its queue was made to go on", hello)
+        .with("journal_seq", hello.last_seq)
+        .with("goes_on_after_seq", at)
 }
 
 fn replaced(hello: &Hello, ours: &OurLog) -> Cause {

@@ -61,7 +61,13 @@ impl Agent {
 
     pub(crate) async fn dial_over(&self, channel: Channel) -> Link {
         let mut link = Link::over(channel).await;
-        link.send(from_agent::Message::Hello(wire::Hello {
+        link.send(from_agent::Message::Hello(self.hello())).await;
+        link
+    }
+
+    /// What it says first.
+    pub(crate) fn hello(&self) -> wire::Hello {
+        wire::Hello {
             protocol: 2,
             host_id: self.host.to_string(),
             journal_id: self.journal.to_string(),
@@ -74,9 +80,7 @@ impl Agent {
             observe_only: self.observe_only,
             product_uuid: self.machine.clone(),
             doubt: self.doubt.clone().map(Into::into),
-        }))
-        .await;
-        link
+        }
     }
 
     /// A session that was welcomed, on a host that has room.
@@ -263,7 +267,7 @@ impl Link {
 }
 
 /// Of a host with room.
-fn heartbeat(window: u32) -> wire::Heartbeat {
+pub(crate) fn heartbeat(window: u32) -> wire::Heartbeat {
     wire::Heartbeat {
         count: 1,
         window,

@@ -37,6 +37,7 @@ fn ours(last: u64, accepted: u64, report: u64, event_there: Option<EventId>) -> 
         last_report: ReportSeq(report),
         event_there,
         product_uuid: Some("one".into()),
+        goes_on_at: None,
     })
 }
 
@@ -83,6 +84,17 @@ fn each_pair_of_logs_has_one_answer() {
         let found = match_host(&hello, ours.as_ref());
         assert_eq!(came(&found), want, "{name}: {found:?}");
     }
+}
+
+/// A host was ahead, and its queue was made to go on there: with what nobody gave it since it stops nobody but itself.
+#[test]
+fn a_host_that_is_ahead_of_where_its_queue_goes_on_diverges_alone() {
+    let went_on = OurLog { goes_on_at: Some(Seq(9)), ..ours(9, 9, 1, event(9)).unwrap() };
+    assert_eq!(came(&match_host(&hello(OURS, 9, event(9), 1), Some(&went_on))), Want::After(9));
+    let found = match_host(&hello(OURS, 10, event(10), 1), Some(&went_on));
+    let LogMatch::Diverged(cause) = found else { panic!("{found:?}") };
+    assert!(cause.advice.contains("host reconcile"), "{cause:?}");
+    assert_eq!(cause.fields["goes_on_after_seq"], "9");
 }
 
 /// A mainboard was replaced, or a disk was cloned: the logs may match, and still a person looks.

@@ -80,6 +80,10 @@ pub(super) fn our_log(db: &Connection, host: &HostRecord, at: Seq) -> StoreResul
         last_report: host.last_report,
         event_there,
         product_uuid: host.product_uuid.clone(),
+        // A restored database may have forgotten what it gave out after that.
+        goes_on_at: base
+            .map(|(seq, _)| seq)
+            .filter(|seq| *seq == host.last_seq && *seq > Seq(0) && !host.awaited),
     })
 }
 
