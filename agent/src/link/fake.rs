@@ -1,5 +1,7 @@
 //! A scripted coordinator in memory: the test says each thing that it says.
 
+mod raw;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,10 +11,9 @@ use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::limits;
 use dewpoint_proto::vm_state::{Power, VmState};
 use dewpoint_proto::wire::agent as wire;
-use dewpoint_proto::wire::agent::agent_link_server::{AgentLink, AgentLinkServer};
 use dewpoint_proto::wire::agent::{from_agent, to_agent};
-use futures::stream::BoxStream;
 use hyper_util::rt::TokioIo;
+use prost::Message;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -20,7 +21,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint, Server, Uri};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::dial::Dial;
 use super::{Link, LinkState, Parts, Timing, backoff};
@@ -48,7 +49,8 @@ pub(super) struct FakeCoordinator {
 /// One stream that the agent opened.
 pub(super) struct FakeSession {
     from: Streaming<wire::FromAgent>,
-    to: mpsc::Sender<Result<wire::ToAgent, Status>>,
+    /// The bytes of each message.
+    to: mpsc::Sender<Result<Vec<u8>, Status>>,
 }
 
 impl FakeCoordinator {
@@ -76,9 +78,14 @@ pub(super) fn welcome(term: u64, reports_acked: u64) -> wire::Welcome {
     }
 }
 
+/// A message as it is on the wire.
+pub(super) fn bytes_of(message: to_agent::Message) -> Vec<u8> {
+    wire::ToAgent { message: Some(message) }.encode_to_vec()
+}
+
 impl FakeSession {
     pub(super) async fn say(&self, message: to_agent::Message) {
-        soon(self.to.send(Ok(wire::ToAgent { message: Some(message) }))).await.unwrap();
+        assert!(self.try_say(message).await, "the agent has gone");
     }
 
     pub(super) async fn deliver(&self, seq: u64, body: &dewpoint_proto::event::Body) {
@@ -145,7 +152,12 @@ impl FakeSession {
 
     /// Says something to an agent that may have gone; whether it was there.
     pub(super) async fn try_say(&self, message: to_agent::Message) -> bool {
-        soon(self.to.send(Ok(wire::ToAgent { message: Some(message) }))).await.is_ok()
+        self.try_say_bytes(bytes_of(message)).await
+    }
+
+    /// As [`FakeSession::try_say`], with bytes that may be no message.
+    pub(super) async fn try_say_bytes(&self, bytes: Vec<u8>) -> bool {
+        soon(self.to.send(Ok(bytes))).await.is_ok()
     }
 
     /// Hello, or none: the agent has gone before.
@@ -202,23 +214,6 @@ impl Dial for FakeDial {
             }))
             .await
             .map_err(|error| Cause::new(Reason::Unreachable, error.to_string()))
-    }
-}
-
-struct Service(mpsc::Sender<FakeSession>);
-
-#[async_trait]
-impl AgentLink for Service {
-    type ConnectStream = BoxStream<'static, Result<wire::ToAgent, Status>>;
-
-    async fn connect(
-        &self,
-        request: Request<Streaming<wire::FromAgent>>,
-    ) -> Result<Response<Self::ConnectStream>, Status> {
-        let (to, messages) = mpsc::channel(64);
-        let session = FakeSession { from: request.into_inner(), to };
-        self.0.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
 }
 
@@ -300,7 +295,7 @@ impl Host {
         let (opened, sessions) = mpsc::channel(1);
         tokio::spawn(
             Server::builder()
-                .add_service(AgentLinkServer::new(Service(opened)))
+                .add_service(raw::RawLink(opened))
                 .serve_with_incoming(ReceiverStream::new(incoming)),
         );
         let (admitted, executor) = mpsc::channel(room);

@@ -7,7 +7,7 @@ use dewpoint_proto::wire::event;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::fake::{FakeCoordinator, FakeSession, Host, creates, soon, welcome};
+use super::fake::{FakeCoordinator, FakeSession, Host, bytes_of, creates, soon, welcome};
 use crate::journal::fixture::{body, create, destroy, id, vm};
 
 /// Small numbers, which fit, and any, which do not.
@@ -50,6 +50,56 @@ fn message() -> impl Strategy<Value = Message> {
         1 => any::<u64>().prop_map(|nonce| Message::Ping(wire::Ping { nonce })),
         1 => any_welcome().prop_map(Message::Welcome),
         1 => cause.prop_map(|cause| Message::Diverged(wire::Diverged { cause: Some(cause) })),
+        1 => confirm().prop_map(Message::Confirm),
+        1 => Just(Message::AskAccount(wire::AskAccount::default())),
+        1 => reconcile().prop_map(Message::Reconcile),
+        1 => ".{0,40}".prop_map(|host_id| Message::Become(wire::Become { host_id })),
+    ]
+}
+
+fn confirm() -> impl Strategy<Value = wire::Confirm> {
+    (".{0,40}", number()).prop_map(|(vm_id, generation)| wire::Confirm {
+        vms: vec![wire::Confirmed { vm_id, generation, refused: None }],
+    })
+}
+
+/// Of a journal that may be this one: ids are checked before.
+fn reconcile() -> impl Strategy<Value = wire::Reconcile> {
+    (".{0,40}", number(), number(), any::<bool>()).prop_map(|(id, base_seq, generation, complete)| {
+        wire::Reconcile {
+            from_journal_id: id.clone(),
+            journal_id: id.clone(),
+            base_seq,
+            base_event_id: id.clone(),
+            vms: vec![wire::Adopted { vm_id: id, generation, spec: None, wanted_on: true }],
+            complete,
+            end_unfinished: complete,
+        }
+    })
+}
+
+/// Of a field that no version of the protocol has yet: a number and what it holds.
+const FROM_THE_FUTURE: [u8; 8] = [0xaa, 0x38, 5, b'c', b'l', b'o', b'u', b'd'];
+
+/// A message as it should be, cut short, spoiled, of a kind from the future, or noise.
+fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let spoiled = (message().boxed(), any::<prop::sample::Index>(), prop::option::of(any::<u8>())).prop_map(
+        |(message, at, byte)| {
+            let mut bytes = bytes_of(message);
+            match byte {
+                Some(byte) if !bytes.is_empty() => {
+                    let at = at.index(bytes.len());
+                    bytes[at] = byte;
+                }
+                _ => bytes.truncate(at.index(bytes.len() + 1)),
+            }
+            bytes
+        },
+    );
+    prop_oneof![
+        6 => spoiled,
+        1 => Just(FROM_THE_FUTURE.to_vec()),
+        1 => vec(any::<u8>(), 0..64)
     ]
 }
 
@@ -68,12 +118,12 @@ fn any_welcome() -> impl Strategy<Value = wire::Welcome> {
 }
 
 /// What the agent acknowledged, until it or the test hung up.
-async fn play(mut session: FakeSession, welcome: wire::Welcome, messages: Vec<Message>) -> u64 {
+async fn play(mut session: FakeSession, welcome: wire::Welcome, messages: Vec<Vec<u8>>) -> u64 {
     session.hello().await;
-    let mut all = vec![Message::Welcome(welcome)];
+    let mut all = vec![bytes_of(Message::Welcome(welcome))];
     all.extend(messages);
-    for message in all {
-        if !session.try_say(message).await {
+    for bytes in all {
+        if !session.try_say_bytes(bytes).await {
             break;
         }
     }
@@ -106,10 +156,59 @@ fn whatever_is_said_the_link_lives_on_and_the_journal_is_whole() {
         runtime.block_on(async {
             let (host, mut coordinator) = Host::with_room(32);
             let session = coordinator.session().await;
+            let messages = messages.into_iter().map(bytes_of).collect();
             let acknowledged = play(session, first, messages).await;
             lives_on(&host, &mut coordinator, acknowledged).await;
         });
     });
+}
+
+/// Bytes that are no message end the session at most, and the next one goes on.
+#[test]
+fn whatever_bytes_come_the_link_lives_on_and_the_journal_is_whole() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(messages in vec(message_bytes(), 1..12))| {
+        runtime.block_on(async {
+            let (host, mut coordinator) = Host::with_room(32);
+            let session = coordinator.session().await;
+            let acknowledged = play(session, welcome(1, 0), messages).await;
+            lives_on(&host, &mut coordinator, acknowledged).await;
+        });
+    });
+}
+
+/// A newer coordinator may say more than this agent knows: it is passed over, and the session goes on.
+#[tokio::test]
+async fn a_message_of_a_kind_from_the_future_and_a_field_from_the_future_are_passed_over() {
+    let (mut host, mut coordinator) = Host::with_room(8);
+    let (mut session, _) = coordinator.welcomed(1, 0).await;
+    let event = &creates(1)[0];
+    assert!(session.try_say_bytes(FROM_THE_FUTURE.to_vec()).await);
+    let deliver = wire::Deliver { seq: 1, term: 1, generation: 1, event: event.bytes().clone() };
+    let mut with_more = bytes_of(Message::Deliver(deliver));
+    with_more.extend(FROM_THE_FUTURE);
+    assert!(session.try_say_bytes(with_more).await);
+    session.accepted(1).await;
+    assert_eq!(host.executed().await, id(1));
+}
+
+/// What is left of a delivery that was cut short is none: the session ends, and it is taken when it comes whole.
+#[tokio::test]
+async fn a_delivery_that_was_cut_short_is_not_taken_and_taken_once_it_is_whole() {
+    let (mut host, mut coordinator) = Host::with_room(8);
+    let event = &creates(1)[0];
+    let deliver = wire::Deliver { seq: 1, term: 1, generation: 1, event: event.bytes().clone() };
+    let mut cut = bytes_of(Message::Deliver(deliver));
+    cut.truncate(cut.len() / 2);
+    let (session, _) = coordinator.welcomed(1, 0).await;
+    assert!(session.try_say_bytes(cut).await);
+    session.closed_without_accepting().await;
+    let (mut session, hello) = coordinator.welcomed(2, 0).await;
+    assert_eq!(hello.last_seq, 0);
+    session.deliver_under(2, 1, event).await;
+    session.accepted(1).await;
+    assert_eq!(host.executed().await, id(1));
 }
 
 #[tokio::test]

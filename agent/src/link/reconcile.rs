@@ -26,6 +26,9 @@ const ASKED_MOST: usize = 4096;
 /// VMs that one decision may name.
 const VMS_MOST: usize = 4 * limits::VMS_PER_HOST as usize;
 
+/// What a coordinator counts stays below it, so that a queue can go on after it.
+const COUNTER_MOST: u64 = 1 << 62;
+
 /// What is done beside the session's loop.
 pub(super) type Errand = BoxFuture<'static, Result<Done, Cause>>;
 
@@ -68,7 +71,7 @@ impl Session<'_> {
                 queue: NewQueue {
                     from: told.from_journal_id.parse()?,
                     to: told.journal_id.parse()?,
-                    base: Seq(told.base_seq),
+                    base: Seq(counter("base_seq", told.base_seq)?),
                     base_event: told.base_event_id.parse()?,
                     vms: Vec::new(),
                     end_unfinished: told.end_unfinished,
@@ -155,11 +158,12 @@ fn adopted(told: wire::Adopted, found: &BTreeMap<VmId, Holding>) -> Result<Adopt
     let vm: VmId = told.vm_id.parse()?;
     let spec =
         told.spec.ok_or_else(|| Cause::new(Reason::Invalid, "a VM without a spec").with("vm_id", vm))?;
+    let generation = Generation(counter("generation", told.generation)?);
     let mark = found.get(&vm).and_then(|holding| holding.mark.as_ref());
     let told_wanted = if told.wanted_on { Wanted::On } else { Wanted::Off };
     Ok(Adopted {
         vm,
-        generation: Generation(told.generation).max(mark.map_or(Generation(0), |mark| mark.generation)),
+        generation: generation.max(mark.map_or(Generation(0), |mark| mark.generation)),
         spec: VmSpec::try_from(spec)?,
         wanted: mark.map_or(told_wanted, |mark| mark.wanted),
         parts: mark.map(|mark| crate::journal::reconcile::Parts {
@@ -168,6 +172,15 @@ fn adopted(told: wire::Adopted, found: &BTreeMap<VmId, Holding>) -> Result<Adopt
             run: mark.run,
         }),
     })
+}
+
+fn counter(field: &str, told: u64) -> Result<u64, Cause> {
+    if told < COUNTER_MOST {
+        return Ok(told);
+    }
+    Err(Cause::new(Reason::Invalid, format!("{field} is {told}, and a decision's is below {COUNTER_MOST}"))
+        .advise("this is a bug of the coordinator, or its database is damaged: `dewpoint-coordinator check`")
+        .with(field, told))
 }
 
 /// Never, without an errand.

@@ -104,6 +104,40 @@ async fn a_decision_on_another_journal_is_passed_over() {
     assert_eq!(host.journal.tail().await.unwrap().last, None);
 }
 
+/// A queue that began at its end could never go on.
+#[tokio::test]
+async fn a_decision_that_counts_beyond_what_can_be_counted_changes_nothing() {
+    let (host, mut coordinator) = Host::with_room(4);
+    let before = host.journal.tail().await.unwrap();
+    let adopted = wire::Adopted {
+        vm_id: vm(1).to_string(),
+        generation: u64::MAX,
+        spec: Some(spec().into()),
+        wanted_on: true,
+    };
+    for (base_seq, vms) in [(u64::MAX, Vec::new()), (5, vec![adopted])] {
+        let mut session = coordinator.session().await;
+        let hello = session.hello().await;
+        diverged(&session).await;
+        let decision = wire::Reconcile {
+            from_journal_id: hello.journal_id,
+            journal_id: to().to_string(),
+            base_seq,
+            base_event_id: id(5).to_string(),
+            vms,
+            complete: true,
+            end_unfinished: false,
+        };
+        session.say(to_agent::Message::Reconcile(decision)).await;
+        session.closed_without_accepting().await;
+        let after = host.journal.tail().await.unwrap();
+        assert_eq!((after.epoch.journal, after.last), (before.epoch.journal, before.last));
+    }
+    let (mut session, _) = coordinator.welcomed(1, 0).await;
+    session.deliver(1, &creates(1)[0]).await;
+    session.accepted(1).await;
+}
+
 #[tokio::test]
 async fn a_host_without_vms_takes_anothers_id_and_starts_again() {
     let (mut host, mut coordinator) = Host::with_room(4);
