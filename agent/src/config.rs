@@ -7,6 +7,7 @@ use dewpoint_common::config::{self, wrong};
 use dewpoint_common::telemetry::Log;
 use dewpoint_common::units::{Size, Span};
 use dewpoint_proto::cause::{Cause, shortened};
+use dewpoint_proto::limits;
 use dewpoint_proto::names::InterfaceName;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ use crate::link::dial::{Coordinator, Plaintext};
 /// Where the configuration is looked for when no path is given.
 pub const DEFAULT_PATH: &str = "/etc/dewpoint/agent.toml";
 /// Where every key stands with its default.
-const SHIPPED: &str = "packaging/agent.toml";
+const SHIPPED: &str = "`dewpoint-agent check-config --config /dev/null`";
 
 /// All of it. Every key has a default, so an empty file is a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,17 +193,31 @@ impl Default for Link {
     }
 }
 
-impl Link {
+impl Execute {
     fn check(&self) -> Result<(), Cause> {
-        for (key, span, from, to) in
-            [("silence", self.silence, 5, 600), ("reconnect_most", self.reconnect_most, 1, 600)]
-        {
-            if !(Duration::from_secs(from)..=Duration::from_secs(to)).contains(&span.0) {
-                return Err(wrong(&format!("link.{key}"), span, &format!("give {from}s to {to}s")));
+        for (key, count) in [("builds", self.builds), ("starts", self.starts)] {
+            if count == 0 {
+                return Err(wrong(&format!("execute.{key}"), 0, "give at least 1"));
             }
         }
-        Ok(())
+        let guest = limits::GUEST_TIMEOUT_SECONDS;
+        within("execute.guest_timeout", self.guest_timeout, (*guest.start()).into(), (*guest.end()).into())?;
+        within("execute.drain", self.drain, 1, 3600)
     }
+}
+
+impl Link {
+    fn check(&self) -> Result<(), Cause> {
+        within("link.silence", self.silence, 5, 600)?;
+        within("link.reconnect_most", self.reconnect_most, 1, 600)
+    }
+}
+
+fn within(key: &str, span: Span, from: u64, to: u64) -> Result<(), Cause> {
+    if (Duration::from_secs(from)..=Duration::from_secs(to)).contains(&span.0) {
+        return Ok(());
+    }
+    Err(wrong(key, span, &format!("give {from}s to {to}s")))
 }
 
 impl Config {
@@ -241,11 +256,9 @@ impl Config {
         }
         self.hypervisor.check()?;
         self.network.check()?;
-        if self.execute.builds == 0 {
-            return Err(wrong("execute.builds", 0, "give at least 1"));
-        }
-        if self.execute.starts == 0 {
-            return Err(wrong("execute.starts", 0, "give at least 1"));
+        self.execute.check()?;
+        if self.storage.group.is_empty() {
+            return Err(wrong("storage.group", "", "name the group that QEMU runs in: libvirt-qemu"));
         }
         self.link.check()?;
         Ok(self)
@@ -255,6 +268,9 @@ impl Config {
 impl Hypervisor {
     fn check(&self) -> Result<(), Cause> {
         let allowed = |b: u8| is_plain(b) || matches!(b, b'-' | b'.');
+        if self.uri.is_empty() {
+            return Err(wrong("hypervisor.uri", "", "give libvirt's connection, such as \"qemu:///system\""));
+        }
         if self.machine.is_empty() || !self.machine.bytes().all(allowed) {
             let found = shortened(&self.machine);
             return Err(wrong("hypervisor.machine", found, "use letters, digits, `-`, `.` and `_`"));
@@ -309,6 +325,16 @@ mod tests {
             ("[log]\nformat = \"xml\"", "journald"),
             ("[network]\nnft_table = \"a; flush ruleset\"", "network.nft_table"),
             ("[network]\nbridge = \"a/b\"", "interface name"),
+            ("[execute]\ndrain = \"1000d\"", "1s to 3600s"),
+            ("[execute]\nguest_timeout = \"2h\"", "1s to 3600s"),
+            ("[hypervisor]\nuri = \"\"", "qemu:///system"),
+            ("[storage]\ngroup = \"\"", "libvirt-qemu"),
+            ("[storage]\nreserve = 5", "512MiB"),
+            ("[storage]\nreserv = \"5GiB\"", "`reserve`"),
+            ("observe_only = \"yes\"", "true or false"),
+            ("hypervisor = \"qemu\"", "a table of keys"),
+            ("data_dir = \"/a\"\ndata_dir = \"/b\"", "twice"),
+            ("data_dir = \"/a", "line 1"),
             ("[link]\nsilence = \"1s\"", "link.silence"),
             ("[link]\nreconnect_most = \"1d\"", "1s to 600s"),
         ] {

@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use dewpoint_proto::cause::Cause;
+use dewpoint_proto::cause::{Cause, shortened};
 use serde::Deserialize;
 
 use crate::args::Global;
@@ -52,8 +52,24 @@ fn read(path: &Path) -> Result<Option<File>, Cause> {
         Err(error) => return Err(wrong(error.to_string())),
     };
     let mut text = String::new();
-    file.take(FILE_BYTES).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
-    toml::from_str(&text).map(Some).map_err(|error| wrong(error.message().to_owned()))
+    file.take(FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+    if text.len() as u64 > FILE_BYTES {
+        return Err(wrong(format!("it is longer than {FILE_BYTES} bytes")));
+    }
+    toml::from_str(&text).map(Some).map_err(|error| wrong(mistake(&text, &error)))
+}
+
+/// Line, what was found there, and what is allowed.
+fn mistake(text: &str, error: &toml::de::Error) -> String {
+    let span = error.span().unwrap_or_default();
+    let before = text.get(..span.start).unwrap_or_default();
+    let line = text.lines().nth(before.matches('\n').count()).unwrap_or_default();
+    format!(
+        "line {}: `{}`: {}",
+        before.matches('\n').count() + 1,
+        shortened(line),
+        shortened(error.message())
+    )
 }
 
 #[cfg(test)]
@@ -91,6 +107,19 @@ mod tests {
         let cause = named_by("cordinator = 'http://127.0.0.1:1'").unwrap_err();
         assert!(cause.text.contains("cordinator"), "{}", cause.text);
         assert!(cause.text.contains("dewpoint.toml"), "{}", cause.text);
+    }
+
+    #[test]
+    fn each_mistake_names_file_line_what_was_found_and_what_is_allowed() {
+        for (content, says) in [
+            ("\ncoordinator = 5", "line 2: `coordinator = 5`: invalid type: integer `5`, expected a string"),
+            ("coordinator = 'http", "line 1: `coordinator = \\'http`"),
+            (&"#".repeat(100_000), "longer than 65536 bytes"),
+        ] {
+            let cause = named_by(content).unwrap_err();
+            assert!(cause.text.contains("dewpoint.toml: ") && cause.text.contains(says), "{}", cause.text);
+            assert!(cause.advice.contains("`coordinator`"), "{}", cause.advice);
+        }
     }
 
     #[test]

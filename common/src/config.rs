@@ -2,24 +2,19 @@
 //! and what is allowed.
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use dewpoint_proto::cause::{Cause, Reason, shortened};
 use serde::de::DeserializeOwned;
 
-use crate::wording;
-
-/// No honest configuration is longer.
-const MOST_BYTES: u64 = 1024 * 1024;
+use crate::{text_file, wording};
 
 /// Reads a file. `shipped` names the file that has every key with its default.
 ///
 /// # Errors
 /// `INVALID`: the file, the line, the key, what was found, and what is allowed.
 pub fn read<T: DeserializeOwned>(path: &Path, shipped: &str) -> Result<T, Cause> {
-    parse(&bounded(path)?, shipped).map_err(|cause| in_file(path, cause))
+    parse(&text(path)?, shipped).map_err(|cause| in_file(path, cause))
 }
 
 /// Parses a file's text.
@@ -28,7 +23,7 @@ pub fn read<T: DeserializeOwned>(path: &Path, shipped: &str) -> Result<T, Cause>
 /// As [`read`], without the file.
 pub fn parse<T: DeserializeOwned>(text: &str, shipped: &str) -> Result<T, Cause> {
     let told = |key: &str, error: &toml::de::Error| {
-        told(text, key, error).advise(format!("see {shipped} for every key with its default"))
+        mistake(text, key, error).advise(format!("see {shipped} for every key with its default"))
     };
     let deserializer = toml::Deserializer::parse(text).map_err(|error| told("", &error))?;
     serde_path_to_error::deserialize(deserializer)
@@ -48,22 +43,17 @@ pub fn in_file(path: &Path, mut cause: Cause) -> Cause {
     cause.with("file", path.display())
 }
 
-fn bounded(path: &Path) -> Result<String, Cause> {
-    let unreadable = |why: &dyn Display| {
+fn text(path: &Path) -> Result<String, Cause> {
+    text_file::read(path).map_err(|why| {
         Cause::new(Reason::Invalid, format!("{} cannot be read: {why}", path.display()))
-            .advise("create it, or name another with --config")
+            .advise("give a file of UTF-8 text there, or name another with --config")
             .with("file", path.display())
-    };
-    let mut text = String::new();
-    let file = File::open(path).map_err(|error| unreadable(&error))?;
-    file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(unreadable(&format_args!("it is longer than {MOST_BYTES} bytes")));
-    }
-    Ok(text)
+    })
 }
 
-fn told(text: &str, key: &str, error: &toml::de::Error) -> Cause {
+/// What is wrong with a TOML file's text: line, key where there is one, what was found, what is allowed.
+#[must_use]
+pub fn mistake(text: &str, key: &str, error: &toml::de::Error) -> Cause {
     let span = error.span().unwrap_or_default();
     let line = text.get(..span.start).unwrap_or_default().matches('\n').count() + 1;
     let found = text
@@ -139,11 +129,34 @@ mod tests {
             "size = 1MiB",
             "size =",
             "size = \"1MiB\"\nsize = \"2MiB\"",
+            "address = 7400",
+            "on = \"\u{202e}yes\\u0007\"",
+            "\"\\u202e\" = 1",
+            "\n[part.size]\nx = 1",
+            "size = \"1Mi",
         ] {
             let cause = parse::<Whole>(&format!("[part]\n{line}\n"), "x.toml").unwrap_err();
             listing.push_str(&format!("{}\n    {}\n", line.escape_debug(), cause.text));
+            assert!(cause.text.len() < 400, "{cause}");
         }
         insta::assert_snapshot!(listing);
+    }
+
+    /// What somebody wrote is shown to a terminal: shortened, and with nothing in it that a terminal obeys.
+    #[test]
+    fn what_was_found_is_shortened_and_tamed() {
+        let long = "x".repeat(100_000);
+        for text in [
+            format!("[part]\non = \"{long}\""),
+            format!("[part]\n{long} = 1"),
+            format!("[part]\nsize = \"{long}\""),
+            format!("[{long}]"),
+            "[part]\non = \"\\u001b[2J\\u202e\"".to_owned(),
+        ] {
+            let cause = parse::<Whole>(&text, "x.toml").unwrap_err();
+            assert!(cause.text.len() < 400, "{}", cause.text.len());
+            assert!(!cause.text.contains(['\u{1b}', '\u{202e}']), "{cause}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! - [`socket`]: a daemon's Unix socket.
 //! - [`systemd`]: what systemd is told, and the watchdog.
 //! - [`telemetry`]: where the log goes.
+//! - [`text_file`]: files that a person wrote.
 //! - [`units`]: durations and sizes as people write them in configuration files.
 //! - [`wording`]: what a parser says, in words for people.
 
@@ -17,5 +18,6 @@ pub mod message;
 pub mod socket;
 pub mod systemd;
 pub mod telemetry;
+pub mod text_file;
 pub mod units;
 pub mod wording;

@@ -1,9 +1,10 @@
 //! Durations and sizes as people write them in configuration files.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use dewpoint_proto::cause::shortened;
+use dewpoint_proto::cause::{Cause, Reason, shortened};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -25,6 +26,22 @@ impl fmt::Display for Span {
     }
 }
 
+/// As people write it on a command line.
+impl FromStr for Span {
+    type Err = Cause;
+
+    fn from_str(text: &str) -> Result<Self, Cause> {
+        match humantime::parse_duration(text) {
+            Ok(span) if !span.is_zero() => Ok(Self(span)),
+            _ => Err(Cause::new(
+                Reason::Invalid,
+                format!("`{}` is no duration: give {SPANS}", shortened(text)),
+            )
+            .advise("write it as 30s, 5m or 7d")),
+        }
+    }
+}
+
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -37,20 +54,19 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+const SPANS: &str = "a duration above zero, written as \"30s\", \"5m\" or \"7d\"";
+
 struct SpanText;
 
 impl Visitor<'_> for SpanText {
     type Value = Span;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a duration above zero, written as \"30s\", \"5m\" or \"7d\"")
+        f.write_str(SPANS)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-        match humantime::parse_duration(text) {
-            Ok(span) if !span.is_zero() => Ok(Span(span)),
-            _ => Err(E::invalid_value(Unexpected::Str(&shortened(text)), &self)),
-        }
+        text.parse().map_err(|_: Cause| E::invalid_value(Unexpected::Str(&shortened(text)), &self))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::scheduler::{Policy, Rules};
 /// Where the configuration is looked for when no path is given.
 pub const DEFAULT_PATH: &str = "/etc/dewpoint/coordinator.toml";
 /// Where every key stands with its default.
-const SHIPPED: &str = "packaging/coordinator.toml";
+const SHIPPED: &str = "`dewpoint-coordinator check-config --config /dev/null`";
 
 /// All of it. Every key has a default, so an empty file is a configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

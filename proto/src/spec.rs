@@ -292,8 +292,8 @@ impl VmSpec {
             u64::from(self.vcpus),
             u64::from(*limits::VCPUS.start())..=u64::from(*limits::VCPUS.end()),
         )?;
-        in_range("memory_bytes", self.memory_bytes, limits::MEMORY_BYTES)?;
-        in_range("disk_bytes", self.disk_bytes, limits::DISK_BYTES)?;
+        size_in_range("memory_bytes", self.memory_bytes, limits::MEMORY_BYTES)?;
+        size_in_range("disk_bytes", self.disk_bytes, limits::DISK_BYTES)?;
         at_most("user_data", self.user_data.len(), limits::USER_DATA_BYTES, "bytes")?;
         at_most("labels", self.labels.len(), limits::LABELS, "labels")?;
         at_most("ssh_keys", self.ssh_keys.len(), limits::SSH_KEYS, "keys")?;
@@ -352,6 +352,16 @@ fn in_range(field: &str, found: u64, allowed: std::ops::RangeInclusive<u64>) -> 
     Err(Cause::new(reason, format!("{field} is {found}"))
         .advise(format!("give {} to {}", allowed.start(), allowed.end()))
         .with("field", field))
+}
+
+/// As people write sizes: whole numbers of the largest unit that fits.
+fn size_in_range(field: &str, found: u64, allowed: std::ops::RangeInclusive<u64>) -> Result<(), Cause> {
+    let size = |bytes: u64| match bytes {
+        bytes if bytes.is_multiple_of(limits::TIB) => format!("{}TiB", bytes / limits::TIB),
+        bytes => format!("{}MiB", bytes / limits::MIB),
+    };
+    let advice = format!("give {} to {}", size(*allowed.start()), size(*allowed.end()));
+    in_range(field, found, allowed).map_err(|cause| Cause { advice, ..cause })
 }
 
 fn at_most(field: &str, found: usize, most: usize, unit: &str) -> Result<(), Cause> {

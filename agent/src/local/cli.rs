@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use dewpoint_common::telemetry::{self, Format};
+use dewpoint_common::units::Span;
 use dewpoint_proto::ids::{EventId, HostId, VmId};
 
 /// The Dewpoint agent: builds and looks after the VMs of this hypervisor.
@@ -171,8 +172,8 @@ pub struct WhyArgs {
     /// The VM's id or name.
     pub vm: String,
     /// How far back, as in 2h or 7d; without it, the last five events and what came after.
-    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
-    pub since: Option<std::time::Duration>,
+    #[arg(long, value_name = "SPAN")]
+    pub since: Option<Span>,
     /// All that there is.
     #[arg(long, conflicts_with = "since")]
     pub all: bool,
@@ -187,8 +188,8 @@ pub struct SubmitArgs {
     #[arg(long)]
     pub no_wait: bool,
     /// How long to wait for its end.
-    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
-    pub timeout: std::time::Duration,
+    #[arg(long, default_value = "10m")]
+    pub timeout: Span,
 }
 
 /// What the doctor does.
@@ -248,8 +249,8 @@ pub struct PurgeArgs {
     #[arg(required_unless_present = "older_than", conflicts_with = "older_than")]
     pub disks: Vec<EventId>,
     /// All that are there for longer than this, such as 12h or 2days.
-    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
-    pub older_than: Option<std::time::Duration>,
+    #[arg(long, value_name = "SPAN")]
+    pub older_than: Option<Span>,
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,

@@ -42,6 +42,18 @@ impl FromStr for Size {
     }
 }
 
+/// A number of virtual CPUs.
+///
+/// # Errors
+/// `INVALID`.
+pub(crate) fn vcpus(text: &str) -> Result<u32, Cause> {
+    let (least, most) = (limits::VCPUS.start(), limits::VCPUS.end());
+    text.parse().map_err(|_| {
+        invalid(format!("`{}` is not a number of vCPUs", shortened(text)))
+            .advise(format!("give a whole number from {least} to {most}"))
+    })
+}
+
 /// How long: `30s`, `5m`, `1h 30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);

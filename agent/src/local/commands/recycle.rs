@@ -151,7 +151,7 @@ fn told(restored: &Restored, event: Option<(&str, PathBuf)>, form: Form) -> Resu
 
 async fn purge(config: &Config, args: &PurgeArgs, form: Form) -> Result<(), Cause> {
     let all = super::files(config)?.recycled_disks().await?;
-    let old = |kept: &Recycled| args.older_than.is_some_and(|span| Millis::now().since(kept.since) > span);
+    let old = |kept: &Recycled| args.older_than.is_some_and(|span| Millis::now().since(kept.since) > span.0);
     if let Some(missing) = args.disks.iter().find(|disk| all.iter().all(|kept| kept.disk != **disk)) {
         return Err(Cause::new(Reason::ImageNotFound, format!("the recycle folder has no disk {missing}"))
             .advise("see `dewpoint-agent recycle ls`; nothing was deleted"));

@@ -26,9 +26,9 @@ use crate::storage::describe_image;
 const JOURNALED: Duration = Duration::from_secs(30);
 
 pub(super) async fn submit(config: &Config, args: &SubmitArgs, form: Form) -> Result<(), Cause> {
-    let mut client = socket::connect(&config.socket).await?;
     let data_dir = config.data_dir.clone();
     let event = event_file::read(&args.file, Millis::now(), |name| image(name, &data_dir))?;
+    let mut client = socket::connect(&config.socket).await?;
     let (id, vm) = (event.id, event.vm);
     let request = SubmitRequest { event: Body::encode(event)?.bytes().clone() };
     let answer = within(JOURNALED, client.submit(request)).await?.into_inner();
@@ -39,7 +39,7 @@ pub(super) async fn submit(config: &Config, args: &SubmitArgs, form: Form) -> Re
     if args.no_wait {
         return Ok(());
     }
-    match tokio::time::timeout(args.timeout, ended(&mut client, id, form)).await {
+    match tokio::time::timeout(args.timeout.0, ended(&mut client, id, form)).await {
         Ok(outcome) => finished(id, &outcome?, form),
         Err(_) => Err(Cause::new(Reason::Unreachable, format!("event {id} has not ended yet"))
             .advise(format!("it goes on; see `dewpoint-agent event show {id}`"))),
@@ -111,7 +111,11 @@ fn finished(id: EventId, outcome: &Outcome, form: Form) -> Result<(), Cause> {
 /// An image that a file names: a path is hashed and inspected here, a digest is looked up in the host's cache.
 fn image(name: &str, data_dir: &Path) -> Result<ImageRef, Cause> {
     if name.starts_with('/') {
-        let mut image = describe_image(Path::new(name))?;
+        let mut image = describe_image(Path::new(name)).map_err(|cause| Cause {
+            reason: Reason::Invalid,
+            text: format!("image is `{}`: {}", dewpoint_proto::cause::shortened(name), cause.text),
+            ..cause
+        })?;
         image.local_path = Some(name.to_owned());
         return Ok(image);
     }

@@ -129,7 +129,9 @@ fn events(reader: &Reader, vm: VmId, args: &WhyArgs, now: Millis) -> Result<(Eve
     let rows = reader.events(&filter, Page { before: None, limit: PAGE }).map_err(Cause::from)?;
     let since = match (args.all, args.since) {
         (true, _) => Millis(0),
-        (false, Some(span)) => Millis(now.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(now.0))),
+        (false, Some(span)) => {
+            Millis(now.0.saturating_sub(i64::try_from(span.0.as_millis()).unwrap_or(now.0)))
+        }
         (false, None) if rows.len() <= NEWEST => Millis(0),
         (false, None) => rows[NEWEST - 1].accepted_at,
     };

@@ -11,7 +11,7 @@ use dewpoint_proto::spec::{DiskMode, Placement, Restart, VmSpec};
 use dewpoint_proto::wire::event as wire;
 use dewpoint_proto::wire::fleet::{CreateVmRequest, NicRequest};
 
-use crate::args::values::{HostRef, ImageArg, Label, NicArg, Size};
+use crate::args::values::{HostRef, ImageArg, Label, NicArg, Size, vcpus};
 use crate::args::{EventOptions, Global, WaitBound};
 use crate::failure::{Failure, invalid};
 use crate::fleet::{Fleet, request};
@@ -27,7 +27,7 @@ pub(crate) struct Create {
     #[arg(long, value_name = "IMAGE")]
     image: ImageArg,
     /// Virtual CPUs
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = vcpus)]
     vcpus: u32,
     /// Memory, such as 512MiB or 2GiB
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
