@@ -1,5 +1,6 @@
 //! A file system of a lab's own on a loop device, to be filled: an ext4 in a file that takes room only as it is used.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
@@ -41,9 +42,28 @@ impl Volume {
     /// # Panics
     /// When the room cannot be taken.
     pub fn fill(&self) {
+        self.leave(LEFT);
+    }
+
+    /// Takes all that is free, to the last block.
+    ///
+    /// # Panics
+    /// As [`Volume::fill`].
+    pub fn fill_up(&self) {
+        self.fill();
+        let rest = std::fs::File::options().append(true).open(&self.filler);
+        let mut rest = rest.unwrap_or_else(|error| panic!("{}: {error}", self.filler.display()));
+        while rest.write_all(&[0x55; 4096]).is_ok() {}
+    }
+
+    /// Takes what is free but so many bytes.
+    ///
+    /// # Panics
+    /// As [`Volume::fill`].
+    pub fn leave(&self, bytes: u64) {
         let free = statvfs(&self.at).map(|space| space.blocks_available() * space.fragment_size());
         let free = free.unwrap_or_else(|error| panic!("{}: {error}", self.at.display()));
-        let bytes = free.saturating_sub(LEFT).max(1).to_string();
+        let bytes = free.saturating_sub(bytes).max(1).to_string();
         // Others take room meanwhile: what was taken until it ran out is taken all the same.
         shell::attempt("fallocate", ["-l", &bytes, &self.filler.to_string_lossy()]);
     }

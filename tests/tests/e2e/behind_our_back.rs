@@ -1,10 +1,15 @@
 //! Domains that somebody changes with libvirt's own tools: named, with what to do, and never touched. Promise 5.
 
+use dewpoint_proto::cause::Reason;
 use dewpoint_proto::wire::event::{IncidentKind, Power, Restart, VmState};
 use dewpoint_proto::wire::fleet::CreateVmRequest;
+use dewpoint_tests::caller::Ask;
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::host::files;
 use dewpoint_tests::{request, shell};
+
+/// The namespace of our mark.
+const MARK: &str = "https://dewpoint.dev/ns/domain/1";
 
 /// libvirt's own command.
 fn virsh(args: &[&str]) {
@@ -108,4 +113,22 @@ async fn a_copy_of_a_domain_that_claims_its_vm_is_named_and_left_alone() {
     assert!(!fleet.domain(&copy).active && fleet.domain(&copy).persistent.contains(&copy), "the copy is not");
     fleet.caller.done(request::destroy_now(&vm)).await;
     assert_eq!(fleet.domains().len(), 1, "the copy is still there");
+}
+
+#[tokio::test]
+async fn a_domain_whose_mark_somebody_removed_is_named_and_not_touched_any_more() {
+    let fleet = Fleet::start().await;
+    let (vm, name) = made(&fleet, "web").await;
+    let qemu = fleet.domain(&vm).qemu_pid();
+    for copy in ["--live", "--config"] {
+        virsh(&["metadata", &name, MARK, copy, "--remove"]);
+    }
+    told(&fleet, &vm, "no mark of Dewpoint").await;
+    for request in [Ask::from(request::hard_reboot(&vm)), Ask::from(request::destroy_now(&vm))] {
+        let event = fleet.caller.ask(request).await.unwrap();
+        let (_, cause) = fleet.caller.did_not_succeed(&event.event_id).await;
+        assert_eq!(cause.reason, Reason::ForeignDomain, "{cause:?}");
+    }
+    assert!(qemu.is_some() && fleet.domain(&vm).qemu_pid() == qemu, "it runs on");
+    assert!(!files(&fleet.agent.vm_dir(&vm)).is_empty(), "on its disk");
 }

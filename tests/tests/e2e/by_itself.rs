@@ -5,6 +5,7 @@ use dewpoint_proto::wire::fleet::CreateVmRequest;
 use dewpoint_tests::fleet::Fleet;
 use dewpoint_tests::guest::Guest;
 use dewpoint_tests::host::rules;
+use dewpoint_tests::journal::{Journal, Moment};
 use dewpoint_tests::lab::Lab;
 use dewpoint_tests::process::signal;
 use dewpoint_tests::volume::Volume;
@@ -165,4 +166,46 @@ async fn after_a_power_cut_bound_vms_start_alone_and_movable_ones_when_the_coord
         assert_one_run(&fleet, vm, &seen);
     }
     assert!(!fleet.domain(&off).active, "it is wanted off");
+}
+
+/// Promise 3: what was half done when the power went is finished first, without a coordinator, and told once there is one.
+#[tokio::test]
+async fn a_power_cut_in_the_middle_of_a_build_or_a_reboot_leaves_neither_half_done() {
+    let mut fleet = Fleet::start().await;
+    let vm = fleet.caller.done(request::vm(&fleet.lab.name("web"))).await.vm_id;
+    let journal = Journal::of(&fleet.agent);
+    let create = fleet.caller.ask(request::vm(&fleet.lab.name("db"))).await.unwrap();
+    let reboot = fleet.caller.ask(request::hard_reboot(&vm)).await.unwrap();
+    journal.until(&create.event_id, Moment::Step("define")).await;
+    journal.until(&reboot.event_id, Moment::Step("power-off")).await;
+
+    fleet.coordinator.kill();
+    fleet.agent.kill();
+    for domain in fleet.domains() {
+        if let Some(pid) = domain.qemu_pid() {
+            signal(pid, Signal::SIGKILL);
+        }
+    }
+    let _ = shell::output("nft", ["delete", "table", "bridge", &fleet.lab.table()]);
+    fleet.agent.after_a_boot();
+    fleet.agent.start().await;
+    for event in [&create, &reboot] {
+        until("it is finished while nobody is there to tell", BOOT, async || {
+            match journal.stage(&event.event_id) {
+                Some(stage) if stage == "finished" => Ok(()),
+                stage => Err(format!("{stage:?}")),
+            }
+        })
+        .await;
+    }
+
+    fleet.coordinator.start().await;
+    for event in [&create, &reboot] {
+        fleet.caller.succeeded(&event.event_id).await;
+        let domain = fleet.domain(&event.vm_id);
+        assert_eq!((domain.active, domain.live("run")), (true, Some(event.event_id.clone())));
+        assert!(rules(&fleet.lab).contains(&domain.tap().unwrap()), "a VM that runs is shielded");
+        assert_eq!(journal.reports(&event.event_id), 1);
+    }
+    assert_eq!(fleet.domains().len(), 2);
 }

@@ -1,6 +1,12 @@
 //! libvirt goes away, stalls and comes back, and QEMUs with it: a libvirt of the test's own, so that nobody else notices.
 
+use std::time::Duration;
+
+use dewpoint_proto::cause::Reason;
+use dewpoint_proto::time::Millis;
 use dewpoint_proto::wire::event::{IncidentKind, Power, VmState};
+use dewpoint_proto::wire::fleet::{EventOptions, VmRequest};
+use dewpoint_tests::caller::has_ended;
 use dewpoint_tests::fleet::Site;
 use dewpoint_tests::host::{Libvirt, Qemu, qemus};
 use dewpoint_tests::journal::{Journal, Moment};
@@ -163,6 +169,45 @@ async fn a_libvirtd_that_answers_nothing_holds_events_up_and_loses_none() {
     assert_eq!(the_qemu(&site, &vm).pid, site.fleet.domain(&vm).qemu_pid().unwrap());
     assert_eq!(Journal::of(&site.fleet.agent).reports(&event.event_id), 1);
     site.until_well().await;
+}
+
+/// However long it is away: what is asked meanwhile is taken, waits, and is carried out once; what may not wait expires.
+#[tokio::test]
+async fn what_is_asked_while_libvirt_is_away_waits_for_it_or_expires_and_nothing_is_placed_there() {
+    let mut site = Site::start().await;
+    let web = site.fleet.caller.done(request::vm(&site.fleet.lab.name("web"))).await.vm_id;
+    let old = site.fleet.caller.done(request::vm(&site.fleet.lab.name("old"))).await.vm_id;
+    let idle = site.fleet.caller.done(request::vm_left_off(&site.fleet.lab.name("idle"))).await.vm_id;
+    let journal = Journal::of(&site.fleet.agent);
+    let before = (the_qemu(&site, &web), the_qemu(&site, &old));
+    site.libvirtd.kill();
+    site.until_libvirt_is_missed().await;
+
+    let unplaced = site.fleet.caller.ask(request::vm(&site.fleet.lab.name("new"))).await.unwrap_err();
+    assert_eq!(unplaced.reason, Reason::NoCapacity, "{unplaced:?}");
+    let reboot = site.fleet.caller.ask(request::hard_reboot(&web)).await.unwrap();
+    let destroy = site.fleet.caller.ask(request::destroy_now(&old)).await.unwrap();
+    let soon = Millis::now().plus(Duration::from_secs(2)).0;
+    let start = request::start(&idle);
+    let options = start.options.map(|options| EventOptions { not_after_ms: soon, ..options });
+    let late = site.fleet.caller.ask(VmRequest { options, ..start }).await.unwrap();
+    assert_eq!(site.fleet.caller.ended(&late.event_id).await.stage, "expired", "it may not wait that long");
+    for event in [&reboot, &destroy] {
+        journal.until(&event.event_id, Moment::Accepted).await;
+        assert!(!has_ended(&site.fleet.caller.event(&event.event_id).await.unwrap()));
+    }
+    assert_eq!((the_qemu(&site, &web), the_qemu(&site, &old)), before, "what cannot be seen is not touched");
+
+    site.start_libvirtd().await;
+    for event in [&reboot, &destroy] {
+        site.fleet.caller.succeeded(&event.event_id).await;
+        assert_eq!(journal.reports(&event.event_id), 1);
+    }
+    assert_eq!(site.fleet.domain(&web).live("run"), Some(reboot.event_id));
+    site.fleet.assert_gone(&old, None);
+    assert!(!site.fleet.domain(&idle).active, "it is not carried out late");
+    site.until_well().await;
+    site.fleet.caller.done(request::vm(&site.fleet.lab.name("new"))).await;
 }
 
 /// Promise 5: nobody told the agent, so it compares what is there with what it saw last.

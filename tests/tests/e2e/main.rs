@@ -11,6 +11,7 @@ mod command_line;
 mod coordinator_crashes;
 mod doctor;
 mod foreign_domains;
+mod full_disk;
 mod guest_agent;
 mod half_open;
 mod hostile_input;

@@ -86,6 +86,54 @@ async fn a_lost_journal_is_reconciled_and_its_vms_go_on() {
     assert_eq!(acts["acts"][0]["act"], "reconcile", "{acts}");
 }
 
+/// Yesterday's copy of `agent.db`: the agent finds it by itself, goes on with nothing, and no VM notices.
+#[tokio::test]
+async fn a_journal_put_back_from_a_copy_is_gone_on_with_by_a_persons_word_alone() {
+    let mut fleet = Fleet::start().await;
+    let web = fleet.caller.done(request::vm(&fleet.lab.name("web"))).await;
+    let database = fleet.agent.data().join("agent.db");
+    fleet.agent.kill();
+    let copies: Vec<_> =
+        companions(&database).into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+    fleet.agent.start().await;
+    fleet.until_alive().await;
+    let db = fleet.caller.done(request::vm(&fleet.lab.name("db"))).await;
+    let reboot = fleet.caller.done(request::hard_reboot(&web.vm_id)).await;
+    let before = [fleet.domain(&web.vm_id), fleet.domain(&db.vm_id)];
+    fleet.agent.kill();
+    let witness = |path: &Path| path.to_string_lossy().ends_with(".seen");
+    for file in companions(&database).into_iter().filter(|path| !witness(path)) {
+        std::fs::remove_file(file).unwrap();
+    }
+    for (bytes, path) in copies.into_iter().filter(|(_, path)| !witness(path)) {
+        std::fs::write(path, bytes).unwrap();
+    }
+    fleet.agent.start().await;
+
+    let host = until_diverged(&fleet).await;
+    let refused = fleet.caller.ask(request::start(&web.vm_id)).await.unwrap_err();
+    assert_eq!(refused.reason, dewpoint_proto::cause::Reason::Diverged, "nothing is delivered");
+    let shown = json(&fleet, &["host", "reconcile", &host]).unwrap();
+    assert_eq!(
+        (&shown["carried_out"], shown["vms"].as_array().unwrap().len()),
+        (&false.into(), 2),
+        "{shown}"
+    );
+    assert_eq!([fleet.domain(&web.vm_id), fleet.domain(&db.vm_id)], before, "its VMs are as they were");
+    let plan = shown["digest"].as_str().unwrap();
+    let order = ["host", "reconcile", &host, "--yes", "--reason", "a copy was put back", "--plan", plan];
+    assert_eq!(json(&fleet, &order).unwrap()["carried_out"], true);
+    fleet.until_alive().await;
+    assert_eq!([fleet.domain(&web.vm_id), fleet.domain(&db.vm_id)], before, "nothing is redone");
+
+    let next = fleet.caller.done(request::hard_reboot(&db.vm_id)).await;
+    assert_eq!(next.seq, reboot.seq + 1, "the queue goes on");
+    for vm in [&web.vm_id, &db.vm_id] {
+        fleet.caller.done(request::destroy_now(vm)).await;
+        fleet.assert_gone(vm, None);
+    }
+}
+
 /// Yesterday's backup, copied back by hand.
 #[tokio::test]
 async fn an_older_database_takes_over_what_its_host_knows_and_redoes_nothing() {
