@@ -86,7 +86,7 @@ impl Table {
                 text.push_str(&self.line(&row.cells, &widths, paint));
             }
             for note in &row.notes {
-                text.push_str(&format!("  {}\n", cut(note, WIDTH - 2)));
+                text.push_str(&format!("  {}\n", wrapped(&fitting(note), 2)));
             }
         }
         text
@@ -133,11 +133,37 @@ impl Table {
     }
 }
 
-/// `label  value` lines of a `show`, values in one column. Not bounded to 80: ids and digests stay whole.
+/// `label  value` lines of a `show`, values in one column, broken at words where they are long: ids and digests stay whole.
 pub(crate) fn fields<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let rows: Vec<_> = rows.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = rows.iter().map(|(label, _)| length(label)).max().unwrap_or(0);
-    rows.iter().map(|(label, value)| format!("{label:width$}  {}\n", visible(value))).collect()
+    let line = |(label, value): &(&str, String)| {
+        format!("{label:width$}  {}\n", wrapped(&visible(value), width + GAP))
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Words that would not fit into a line of a table are cut.
+fn fitting(note: &str) -> String {
+    note.split(' ').map(|word| cut(word, WIDTH - 2)).collect::<Vec<_>>().join(" ")
+}
+
+/// Text in lines of 80 columns that begins at a column and goes on there; a word that is longer stays whole.
+fn wrapped(text: &str, column: usize) -> String {
+    let mut lines = String::new();
+    let mut at = column;
+    for (nth, word) in text.split(' ').enumerate() {
+        if nth > 0 && at + 1 + length(word) > WIDTH {
+            lines.push_str(&format!("\n{:column$}", ""));
+            at = column;
+        } else if nth > 0 {
+            lines.push(' ');
+            at += 1;
+        }
+        lines.push_str(word);
+        at += length(word);
+    }
+    lines
 }
 
 fn length(text: &str) -> usize {
@@ -177,6 +203,29 @@ mod tests {
         let text = table.render(Paint::Plain);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(text.lines().any(|line| line.split_whitespace().next() == Some(key.as_str())), "{text}");
+    }
+
+    #[test]
+    fn what_is_long_goes_on_in_the_next_line_and_an_id_stays_whole() {
+        let (id, why) =
+            ("d".repeat(90), "an earlier call is still at work and libvirt does not say when it is over");
+        let shown = fields([("  waits for", why.to_owned()), ("  image", id.clone())]);
+        assert_eq!(
+            shown,
+            format!(
+                "  waits for  an earlier call is still at work and libvirt does not say when it\n\
+                 {:13}is over\n  image      {id}\n",
+                ""
+            )
+        );
+        let mut table = table();
+        table.row(["web", "running", "hv1"].map(String::from));
+        table.note(&format!("waits for {why}, since 11s"));
+        let text = table.render(Paint::Plain);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= WIDTH) && text.ends_with(", since 11s\n"),
+            "{text}"
+        );
     }
 
     #[test]
