@@ -203,7 +203,7 @@ fn a_call_at_work_is_waited_for_until_its_deadline_and_what_comes_after_waits_fo
     let [open, behind] = told.now.unfinished.as_slice() else { panic!("{}", told.text()) };
     assert_eq!((open.event_id, open.waiting_for.as_str()), (event, "power-off to return"));
     let until = open.until_ms.expect("a call has a deadline");
-    assert!(until > before && until < before.plus(FakeHypervisor::DEADLINE), "{}", told.text());
+    assert!(until > before && until <= before.plus(FakeHypervisor::DEADLINE), "{}", told.text());
     assert_eq!(behind.event_id, cancel);
     assert_eq!(behind.waiting_for, format!("the reboot {event} to end"));
     assert!(told.text().trim_end().ends_with("from its next step on"), "{}", told.text());
