@@ -111,11 +111,7 @@ fn finished(id: EventId, outcome: &Outcome, form: Form) -> Result<(), Cause> {
 /// An image that a file names: a path is hashed and inspected here, a digest is looked up in the host's cache.
 fn image(name: &str, data_dir: &Path) -> Result<ImageRef, Cause> {
     if name.starts_with('/') {
-        let mut image = describe_image(Path::new(name)).map_err(|cause| Cause {
-            reason: Reason::Invalid,
-            text: format!("image is `{}`: {}", dewpoint_proto::cause::shortened(name), cause.text),
-            ..cause
-        })?;
+        let mut image = describe_image(Path::new(name)).map_err(|cause| no_image(name, cause))?;
         image.local_path = Some(name.to_owned());
         return Ok(image);
     }
@@ -131,6 +127,16 @@ fn image(name: &str, data_dir: &Path) -> Result<ImageRef, Cause> {
         )
         .advise("give an absolute path instead")
     })
+}
+
+/// Names the key; why an image is refused says itself what to do, and a path that leads to none is a mistake in the file.
+fn no_image(name: &str, mut cause: Cause) -> Cause {
+    cause.text = format!("image is `{}`: {}", dewpoint_proto::cause::shortened(name), cause.text);
+    if cause.reason == Reason::StorageError {
+        cause.reason = Reason::Invalid;
+        "give the absolute path of a qcow2 or raw image on this host".clone_into(&mut cause.advice);
+    }
+    cause
 }
 
 async fn within<T>(most: Duration, call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, Cause> {
