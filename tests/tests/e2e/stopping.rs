@@ -25,7 +25,18 @@ async fn a_guest_that_is_asked_goes_down_and_comes_back_with_its_disk() {
     let started = fleet.caller.done(request::start(&vm)).await;
     let after = guest.until_rebooted(&before).await;
     assert_eq!((after.boots, after.marker.as_deref()), (2, Some("kept")));
-    assert_eq!(fleet.domain(&vm).live("run"), Some(started.event_id));
+    assert_eq!(fleet.domain(&vm).live("run"), Some(started.event_id.clone()));
+    // Both daemons tell of an event's life with the same fields. Of a short one the coordinator hears when it is over.
+    let log = |name: &str| std::fs::read_to_string(fleet.lab.dir().join(name)).unwrap();
+    for (daemon, log) in [("agent", log("agent.log")), ("coordinator", log("coordinator.log"))] {
+        for said in ["accepted", "succeeded"] {
+            let is =
+                |line: &&str| line.contains(&format!(" INFO {said}")) && line.contains(&started.event_id);
+            let line =
+                log.lines().find(is).unwrap_or_else(|| panic!("the {daemon} never said `{said}`:\n{log}"));
+            assert!(line.contains(&format!("vm_id={vm}")) && line.contains("kind=start"), "{daemon}: {line}");
+        }
+    }
 }
 
 #[tokio::test]
