@@ -9,12 +9,14 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use dewpoint_common::durable::Durable;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::HostId;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "host-id";
+const MODE: u32 = 0o600;
 const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 /// The unit's `LoadCredential=`.
 const CREDENTIAL: &str = "product-uuid";
@@ -70,15 +72,31 @@ pub fn read(data_dir: &Path) -> Result<Option<Identity>, Cause> {
 /// # Errors
 /// `INVALID`: damaged; gone beside marked VMs; or made on another machine.
 pub fn read_or_make(data_dir: &Path, machine: Option<String>) -> Result<Identity, Cause> {
+    read_or_make_through(&durable(data_dir), data_dir, machine)
+}
+
+fn read_or_make_through(
+    durable: &Durable,
+    data_dir: &Path,
+    machine: Option<String>,
+) -> Result<Identity, Cause> {
     match read(data_dir)? {
-        Some(identity) => believed(identity, machine.as_deref(), data_dir),
+        Some(identity) => {
+            // Whoever wrote it may have been killed before its name was synced.
+            durable.sync_dir(data_dir).map_err(|error| unreadable(&data_dir.join(FILE), &error))?;
+            believed(identity, machine.as_deref(), data_dir)
+        }
         None if has_marked_vms(data_dir) => Err(disowned(data_dir)),
         None => {
             let identity = Identity { host_id: HostId::fresh(), product_uuid: machine };
-            write(data_dir, &identity).map_err(|error| unreadable(&data_dir.join(FILE), &error))?;
+            write(durable, data_dir, &identity)?;
             Ok(identity)
         }
     }
+}
+
+fn durable(data_dir: &Path) -> Durable {
+    Durable::new(data_dir.to_owned(), None, None)
 }
 
 fn believed(identity: Identity, machine: Option<&str>, data_dir: &Path) -> Result<Identity, Cause> {
@@ -143,7 +161,7 @@ impl Home {
     /// `STORAGE_ERROR`.
     pub fn take_id(&self, host_id: HostId) -> Result<(), Cause> {
         let identity = Identity { host_id, product_uuid: self.product_uuid.clone() };
-        write(&self.data_dir, &identity).map_err(|error| unreadable(&self.data_dir.join(FILE), &error))
+        write(&durable(&self.data_dir), &self.data_dir, &identity)
     }
 }
 
@@ -154,15 +172,13 @@ pub fn has_marked_vms(data_dir: &Path) -> bool {
     folders.flatten().any(|folder| folder.path().join("vm.json").exists())
 }
 
-/// Written, synced, named, and its folder synced: an id that was used is never lost.
-fn write(data_dir: &Path, identity: &Identity) -> std::io::Result<()> {
-    let part = data_dir.join("host-id.part");
-    let text = toml::to_string(identity).map_err(std::io::Error::other)?;
-    let mut file = File::create(&part)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&part, data_dir.join(FILE))?;
-    File::open(data_dir)?.sync_all()
+/// An id that was used is never lost, and there is never half of one.
+fn write(durable: &Durable, data_dir: &Path, identity: &Identity) -> Result<(), Cause> {
+    let path = data_dir.join(FILE);
+    toml::to_string(identity)
+        .map_err(std::io::Error::other)
+        .and_then(|text| durable.replace(&path, text.as_bytes(), MODE))
+        .map_err(|error| unreadable(&path, &error))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Cause {
@@ -205,90 +221,4 @@ pub fn lock(data_dir: &Path) -> Result<DataLock, Cause> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn machine(name: &str) -> Option<String> {
-        Some(name.to_owned())
-    }
-
-    #[test]
-    fn the_id_outlives_restarts() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = read_or_make(dir.path(), machine("a")).unwrap();
-        assert_eq!(read_or_make(dir.path(), machine("a")).unwrap(), first);
-        assert_eq!(read(dir.path()).unwrap(), Some(first));
-    }
-
-    #[test]
-    fn none_is_made_beside_marked_vms() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("vms/x")).unwrap();
-        std::fs::write(dir.path().join("vms/x/vm.json"), "{}").unwrap();
-        let cause = read_or_make(dir.path(), machine("a")).unwrap_err();
-        assert!(cause.advice.contains("backup"), "{cause:?}");
-        assert!(!dir.path().join(FILE).exists());
-    }
-
-    #[test]
-    fn a_copied_disk_is_not_believed_on_another_machine() {
-        let dir = tempfile::tempdir().unwrap();
-        read_or_make(dir.path(), machine("a")).unwrap();
-        assert_eq!(read_or_make(dir.path(), machine("b")).unwrap_err().reason, Reason::Diverged);
-        read_or_make(dir.path(), None).unwrap();
-    }
-
-    #[test]
-    fn the_id_is_read_off_the_marks_when_its_file_is_gone() {
-        let dir = tempfile::tempdir().unwrap();
-        let host = HostId::fresh();
-        for vm in ["x", "y"] {
-            std::fs::create_dir_all(dir.path().join("vms").join(vm)).unwrap();
-            let mark = format!("{{\"vm\":\"{}\",\"host\":\"{host}\"}}", HostId::fresh());
-            std::fs::write(dir.path().join("vms").join(vm).join("vm.json"), mark).unwrap();
-        }
-        let cause = read_or_make(dir.path(), machine("a")).unwrap_err();
-        assert!(cause.advice.contains(&format!("--take {host}")), "{cause:?}");
-        let home = Home { data_dir: dir.path().to_owned(), product_uuid: machine("a") };
-        home.take_id(host).unwrap();
-        assert_eq!(read_or_make(dir.path(), machine("a")).unwrap().host_id, host);
-    }
-
-    /// A mainboard was replaced, and a person says so.
-    #[test]
-    fn another_machine_is_accepted_on_a_persons_word() {
-        let dir = tempfile::tempdir().unwrap();
-        let host = read_or_make(dir.path(), machine("a")).unwrap().host_id;
-        assert!(read_or_make(dir.path(), machine("b")).unwrap_err().advice.contains("--accept-machine"));
-        Home { data_dir: dir.path().to_owned(), product_uuid: machine("b") }.take_id(host).unwrap();
-        assert_eq!(read_or_make(dir.path(), machine("b")).unwrap().host_id, host);
-        read_or_make(dir.path(), machine("a")).unwrap_err();
-    }
-
-    #[test]
-    fn the_unit_hands_on_what_only_root_may_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let (credentials, dmi) = (dir.path().join("credentials"), dir.path().join("product_uuid"));
-        std::fs::create_dir(&credentials).unwrap();
-        let told = |text: &str| {
-            std::fs::write(credentials.join(CREDENTIAL), text).unwrap();
-            product_uuid_in(Some(&credentials), &dmi)
-        };
-        assert_eq!(told("4C4C-1\n"), machine("4c4c-1"));
-        assert_eq!(told(UNTOLD), None);
-        std::fs::write(&dmi, "4C4C-2\n").unwrap();
-        assert_eq!(product_uuid_in(None, &dmi), machine("4c4c-2"));
-        let unit = include_str!("../../systemd/dewpoint-agent.service");
-        assert!(unit.contains(&format!("\nLoadCredential={CREDENTIAL}:{PRODUCT_UUID}\n")));
-        assert!(unit.contains(&format!("\nSetCredential={CREDENTIAL}:{UNTOLD}\n")));
-    }
-
-    #[test]
-    fn one_agent_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let held = lock(dir.path()).unwrap();
-        assert!(lock(dir.path()).unwrap_err().text.contains(&std::process::id().to_string()));
-        drop(held);
-        lock(dir.path()).unwrap();
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ mod budget;
 mod cache;
 mod copy;
 mod disk;
-pub mod durable;
+mod durable;
 mod failure;
 #[cfg(any(test, feature = "faults"))]
 pub mod fake;

@@ -1,6 +1,7 @@
 //! What the two daemons share beside the wire.
 //!
 //! - [`config`]: configuration files, and what is wrong with them.
+//! - [`durable`]: changes of files in an order that power loss cannot spoil.
 //! - [`gather`]: groups for a thread that commits many requests with one fsync.
 //! - [`image`]: what an image file is, read before QEMU opens it.
 //! - [`message`]: ids of the messages that an operator searches.
@@ -12,6 +13,7 @@
 //! - [`wording`]: what a parser says, in words for people.
 
 pub mod config;
+pub mod durable;
 pub mod gather;
 pub mod image;
 pub mod message;

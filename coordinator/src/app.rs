@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use dewpoint_common::durable::Witness;
 use dewpoint_common::systemd::Beat;
 use dewpoint_common::{message, socket};
 use dewpoint_proto::cause::Cause;
@@ -62,20 +63,23 @@ impl App {
     /// # Errors
     /// When the data folder is in use or unusable, or an address cannot be bound.
     pub async fn start(config: Config) -> anyhow::Result<Running> {
-        Self::start_with(config, |_| ()).await
+        Self::start_with(config, None, |_| ()).await
     }
 
-    /// With what no configuration file says of the router: tests shorten its waits.
+    /// With what no configuration file says: tests shorten the router's waits, and watch the image files.
     pub(crate) async fn start_with(
         config: Config,
+        witness: Option<Arc<dyn Witness>>,
         adjust: impl FnOnce(&mut router::Settings) + Send,
     ) -> anyhow::Result<Running> {
         let config = config.checked()?;
         let lock = DataLock::take(&config.data_dir)?;
         let store: Arc<dyn Store> = open_store(&config).await?;
         let stop = CancellationToken::new();
+        // A start that fails leaves nothing at work behind it.
+        let unless_started = stop.clone().drop_guard();
         let events = Events::start(store, config.events_config(), stop.clone()).await?;
-        let images = Images::open(config.image_settings())?;
+        let images = Images::open_witnessed(config.image_settings(), witness)?;
 
         let grpc = TcpIncoming::bind(config.listen)
             .with_context(|| format!("cannot listen on {}", config.listen))?
@@ -104,6 +108,7 @@ impl App {
         tasks.spawn(serve_images(http, Arc::clone(&images), stop.clone()));
         tasks.spawn(sweep_images(images, stop.clone()));
         tracing::info!(message_id = message::READY, grpc = %grpc_addr, images = %images_addr, "ready");
+        unless_started.disarm();
         Ok(Running {
             grpc_addr,
             images_addr,

@@ -12,11 +12,11 @@ mod upload;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use dewpoint_common::durable::{Durable, PART, Witness, part_of};
 use dewpoint_common::image::{Shape, inspect};
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::spec::ImageDigest;
@@ -56,10 +56,13 @@ impl Settings {
     }
 }
 
+/// Others may look into the folder, and read no image.
+const FOLDER_MODE: u32 = 0o750;
+
 /// The image files. Cheap to share.
-#[derive(Debug)]
 pub struct Images {
     settings: Settings,
+    durable: Durable,
     /// Digests being written, and the hashes of parts that wait for more.
     uploads: Mutex<HashMap<ImageDigest, upload::Slot>>,
     writers: Arc<Semaphore>,
@@ -73,11 +76,21 @@ impl Images {
     /// # Errors
     /// `STORAGE_ERROR` when it cannot be made.
     pub fn open(settings: Settings) -> Result<Arc<Self>, Cause> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(&settings.folder)
-            .and_then(|()| sync_name(&settings.folder))
+        Self::open_witnessed(settings, None)
+    }
+
+    /// The same, with somebody who sees every change before it is made.
+    pub(crate) fn open_witnessed(
+        settings: Settings,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Arc<Self>, Cause> {
+        // The folder's own name lasts, too: rows of the store beside it name files in it.
+        let beside = settings.folder.parent().unwrap_or(&settings.folder);
+        let durable = Durable::new(beside.to_owned(), None, witness);
+        fs::create_dir_all(beside)
+            .and_then(|()| durable.make_dir(&settings.folder, FOLDER_MODE))
+            // A coordinator that was killed may have named a file, and not synced that.
+            .and_then(|()| durable.sync_dir(&settings.folder))
             .map_err(|e| storage_error("the image folder cannot be made", &e))?;
         Ok(Arc::new(Self {
             writers: Arc::new(Semaphore::new(settings.uploads)),
@@ -85,6 +98,7 @@ impl Images {
             uploads: Mutex::default(),
             catalogue: tokio::sync::Mutex::default(),
             settings,
+            durable,
         }))
     }
 
@@ -141,7 +155,7 @@ impl Images {
         for entry in fs::read_dir(&self.settings.folder).map_err(|e| unreadable(&e))? {
             let entry = entry.map_err(|e| unreadable(&e))?;
             let name = entry.file_name();
-            let digest = name.to_str().and_then(|n| n.strip_suffix(".part")).and_then(|d| d.parse().ok());
+            let digest = name.to_str().and_then(|n| n.strip_suffix(PART)).and_then(|d| d.parse().ok());
             let Some(digest) = digest else { continue };
             let modified = entry.metadata().and_then(|m| m.modified()).map_err(|e| unreadable(&e))?;
             let age = now.duration_since(modified).unwrap_or(Duration::ZERO);
@@ -160,19 +174,18 @@ impl Images {
     }
 
     fn remove_file(&self, path: &Path) -> Result<bool, Cause> {
-        match fs::remove_file(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(storage_error("an image cannot be deleted", &error)),
+        let removed =
+            self.durable.unlink(path).map_err(|error| storage_error("an image cannot be deleted", &error))?;
+        if removed {
+            self.sync_folder()?;
         }
-        self.sync_folder()?;
-        Ok(true)
+        Ok(removed)
     }
 
     /// Makes names that were added or removed last.
     fn sync_folder(&self) -> Result<(), Cause> {
-        File::open(&self.settings.folder)
-            .and_then(|folder| folder.sync_all())
+        self.durable
+            .sync_dir(&self.settings.folder)
             .map_err(|e| storage_error("the image folder cannot be synced", &e))
     }
 
@@ -181,19 +194,13 @@ impl Images {
     }
 
     fn part_path(&self, digest: ImageDigest) -> PathBuf {
-        self.settings.folder.join(format!("{digest}.part"))
+        part_of(&self.path(digest))
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<ImageDigest, upload::Slot>> {
         // Each change of the map is one insert or remove, so a panic elsewhere leaves it whole.
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The folder's own name lasts: rows of the store beside it name files in it.
-fn sync_name(folder: &Path) -> io::Result<()> {
-    let beside = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(beside.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Runs file work where it may block.

@@ -5,6 +5,7 @@ mod agent;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dewpoint_common::durable::Witness;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::status::from_status;
 use dewpoint_proto::wire::fleet;
@@ -26,6 +27,7 @@ pub(crate) struct Coordinator {
     folder: tempfile::TempDir,
     running: Option<Running>,
     adjust: fn(&mut Settings),
+    witness: Option<Arc<dyn Witness>>,
     pub(crate) channel: Channel,
 }
 
@@ -38,15 +40,36 @@ impl Coordinator {
     pub(crate) async fn with(adjust: fn(&mut Settings)) -> Self {
         drop(dewpoint_common::telemetry::start(&dewpoint_common::telemetry::Log::default(), None));
         let folder = tempfile::tempdir().unwrap();
-        let running = start(folder.path(), adjust).await;
+        let running = start(folder.path(), None, adjust).await.unwrap();
         let channel = dial(&running);
-        Self { folder, running: Some(running), adjust, channel }
+        Self { folder, running: Some(running), adjust, witness: None, channel }
+    }
+
+    /// On a folder that is there, with somebody who sees every change of the image files.
+    pub(crate) async fn open(
+        folder: tempfile::TempDir,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Self, tempfile::TempDir> {
+        let adjust = |_: &mut Settings| ();
+        match start(folder.path(), witness.clone(), adjust).await {
+            Ok(running) => {
+                let channel = dial(&running);
+                Ok(Self { folder, running: Some(running), adjust, witness, channel })
+            }
+            Err(_) => Err(folder),
+        }
+    }
+
+    /// As a crash does it; nothing of it is at work any more afterwards.
+    pub(crate) async fn crash(mut self) -> tempfile::TempDir {
+        drop(self.come_to_rest().await);
+        self.folder
     }
 
     /// As a crash does it: nothing is drained. The port is another one then.
     pub(crate) async fn kill_and_open(&mut self) {
         self.running = None;
-        let running = start(self.folder.path(), self.adjust).await;
+        let running = start(self.folder.path(), self.witness.clone(), self.adjust).await.unwrap();
         self.channel = dial(&running);
         self.running = Some(running);
     }
@@ -84,6 +107,14 @@ impl Coordinator {
 
     /// Kills it, changes its database, and opens it again.
     async fn change_database(&mut self, change: impl FnOnce(&std::path::Path)) {
+        let lock = self.come_to_rest().await;
+        change(&self.config().data_dir.join("coordinator.db"));
+        drop(lock);
+        self.kill_and_open().await;
+    }
+
+    /// Kills it, and waits until nobody has its database open.
+    async fn come_to_rest(&mut self) -> crate::app::DataLock {
         let data = self.config().data_dir;
         self.running = None;
         let lock =
@@ -97,9 +128,7 @@ impl Coordinator {
             (!data.join("coordinator.db-wal").exists()).then_some(())
         })
         .await;
-        change(&database);
-        drop(lock);
-        self.kill_and_open().await;
+        lock
     }
 
     pub(crate) async fn stop(mut self) {
@@ -146,11 +175,15 @@ impl Coordinator {
     /// Puts a file to the image server; its digest.
     pub(crate) async fn upload(&self, bytes: &[u8]) -> String {
         let digest = hex::encode(Sha256::digest(bytes));
-        let server = self.images().get_image_server(fleet::GetImageServerRequest {}).await.unwrap();
-        let url = format!("{}/images/{digest}", server.into_inner().url);
+        let url = self.image_url(&digest);
         let put = reqwest::Client::new().put(url).body(bytes.to_vec()).send().await.unwrap();
         assert_eq!(put.status(), reqwest::StatusCode::CREATED);
         digest
+    }
+
+    /// Where an image's file is.
+    pub(crate) fn image_url(&self, digest: &str) -> String {
+        format!("http://{}/images/{digest}", self.running.as_ref().unwrap().images_addr)
     }
 
     /// Creates a small VM; panics when it is refused.
@@ -240,14 +273,18 @@ pub(crate) fn config(folder: &std::path::Path) -> Config {
     config
 }
 
-async fn start(folder: &std::path::Path, adjust: fn(&mut Settings)) -> Running {
-    let started =
-        wait_until("the data folder is free", async || match App::start_with(config(folder), adjust).await {
-            Ok(running) => Some(Ok(running)),
+async fn start(
+    folder: &std::path::Path,
+    witness: Option<Arc<dyn Witness>>,
+    adjust: fn(&mut Settings),
+) -> anyhow::Result<Running> {
+    wait_until("the data folder is free", async || {
+        match App::start_with(config(folder), witness.clone(), adjust).await {
             Err(error) if error.to_string().contains("another coordinator") => None,
-            Err(error) => Some(Err(error)),
-        });
-    started.await.unwrap()
+            started => Some(started),
+        }
+    })
+    .await
 }
 
 pub(crate) fn dial(running: &Running) -> Channel {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use dewpoint_common::durable::Witness;
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::{EventId, HostId, VmId};
 use dewpoint_proto::spec::{ImageDigest, ImageRef, VmSpec};
@@ -19,8 +20,9 @@ use tokio::time::timeout;
 
 use super::budget::InUse;
 use super::cache::Downloads;
-use super::durable::{Durable, PASSAGE_MODE, Witness};
+use super::durable::{Durable, PASSAGE_MODE, is_folder};
 use super::failure::{OrFailed, failed};
+use super::folder::names_in;
 use super::layout::Layout;
 use super::locks::Locks;
 use super::overlay::Templates;
@@ -122,6 +124,7 @@ impl Files {
         let durable = Durable::new(layout.root.clone(), group(&settings), witness);
         for folder in [layout.images(), layout.vms(), layout.recycle(), layout.quarantine()] {
             durable.make_dir(&folder, PASSAGE_MODE).or_failed("make a folder", &folder)?;
+            settle(&durable, &folder);
         }
         Ok(Self::with(settings, layout, durable, clock))
     }
@@ -197,6 +200,17 @@ impl Files {
 fn unresponsive() -> Cause {
     Cause::new(Reason::StorageError, format!("the disk did not answer within {} s", SHORT.as_secs()))
         .advise("look at the host's disks and at the kernel's log: one may be hanging")
+}
+
+/// Whoever was here before may have been killed between a name and its sync: names last before anything is built on them.
+fn settle(durable: &Durable, folder: &Path) {
+    let inside = names_in(folder).unwrap_or_default().into_iter().map(|name| folder.join(name));
+    let folders = inside.filter(|path| is_folder(path).unwrap_or(false));
+    for path in std::iter::once(folder.to_owned()).chain(folders) {
+        if let Err(error) = durable.sync_dir(&path) {
+            tracing::warn!(folder = %path.display(), %error, "a folder cannot be synced");
+        }
+    }
 }
 
 /// The group of files that QEMU opens: none when there is none of that name, or when we may not give files to it.

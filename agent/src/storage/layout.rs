@@ -1,12 +1,11 @@
 //! Where each file is, and what a name found on disk means. Names are parsed here and nowhere else.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+pub(super) use dewpoint_common::durable::{PART, part_of};
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::spec::ImageDigest;
 
-/// Ends the name of what is not whole yet.
-pub(super) const PART: &str = ".part";
 /// Our mark in a VM's folder.
 pub(super) const MARK: &str = "vm.json";
 /// What libvirt's log daemon writes; it also rotates to `console.log.0` and so on.
@@ -149,13 +148,6 @@ pub(super) fn base_of(name: &str) -> Option<ImageDigest> {
 /// The VM of a folder's name, when it is one that we gave.
 pub(super) fn vm_of(name: &str) -> Option<VmId> {
     exact(name).map(VmId)
-}
-
-/// A path with `.part` at its end.
-pub(super) fn part_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(PART);
-    PathBuf::from(name)
 }
 
 /// A UUID in the one form that we write; other forms are other files.

@@ -1,3 +1,5 @@
+mod power_loss;
+
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, RANGE};
 use sha2::{Digest, Sha256};

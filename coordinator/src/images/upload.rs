@@ -102,6 +102,8 @@ where
     finish(part).await.map(Stored::Whole)
 }
 
+/// Nobody else looks into what is not verified.
+const PART_MODE: u32 = 0o600;
 /// Bytes gathered before they are hashed and written.
 const GATHER: usize = 1024 * 1024;
 
@@ -170,7 +172,6 @@ pub(super) enum Slot {
 const WAITING: usize = 256;
 
 /// The right to write one digest; given back when dropped, whoever drops it.
-#[derive(Debug)]
 pub(super) struct Claim {
     images: Arc<Images>,
     digest: ImageDigest,
@@ -218,15 +219,7 @@ struct Part {
 impl Part {
     fn open(mut claim: Claim) -> Result<Self, Cause> {
         let failed = |e: &io::Error| storage_error("a part of an image cannot be opened", e);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(claim.images.part_path(claim.digest))
-            .map_err(|e| failed(&e))?;
+        let mut file = claim.images.open_part(claim.digest).map_err(|e| failed(&e))?;
         let offset = file.seek(SeekFrom::End(0)).map_err(|e| failed(&e))?;
         if offset == 0 {
             claim.hashed = Some((Sha256::new(), 0));
@@ -257,7 +250,12 @@ impl Part {
     }
 
     fn sync(&self) -> Result<(), Cause> {
-        self.file.sync_data().map_err(|e| storage_error("a part of an image cannot be synced", &e))
+        let images = &self.claim.images;
+        images
+            .durable
+            .sync(&images.part_path(self.claim.digest), &self.file)
+            .and_then(|()| images.durable.sync_dir(&images.settings.folder))
+            .map_err(|e| storage_error("a part of an image cannot be synced", &e))
     }
 
     fn verify(&mut self) -> Result<(), Cause> {
@@ -280,12 +278,17 @@ impl Part {
     /// Gives the file its name, for good.
     fn publish(self) -> Result<(), Cause> {
         let images = &self.claim.images;
-        let failed = |e: &io::Error| storage_error("an image cannot be synced and named", e);
-        self.file.set_permissions(Permissions::from_mode(0o440)).map_err(|e| failed(&e))?;
-        self.file.sync_all().map_err(|e| failed(&e))?;
-        fs::rename(images.part_path(self.claim.digest), images.path(self.claim.digest))
-            .map_err(|e| failed(&e))?;
-        images.sync_folder()
+        let (part, path) = (images.part_path(self.claim.digest), images.path(self.claim.digest));
+        let named = self
+            .file
+            .set_permissions(Permissions::from_mode(0o440))
+            .and_then(|()| images.durable.sync(&part, &self.file))
+            .and_then(|()| images.durable.take_name(&part, &path));
+        match named {
+            // Another writer was first, with the same bytes.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => images.remove_file(&part).map(drop),
+            named => named.map_err(|e| storage_error("an image cannot be synced and named", &e)),
+        }
     }
 
     fn discard(mut self) -> Result<(), Cause> {
@@ -307,6 +310,15 @@ fn hash_file(file: &mut File) -> io::Result<Sha256> {
 }
 
 impl Images {
+    fn open_part(&self, digest: ImageDigest) -> io::Result<File> {
+        let path = self.part_path(digest);
+        let mut options = OpenOptions::new();
+        match options.read(true).write(true).custom_flags(nix::libc::O_NOFOLLOW).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.durable.create(&path, PART_MODE),
+            opened => opened,
+        }
+    }
+
     /// Length of what is there of an image that is not whole; none: nothing.
     pub(super) async fn part_length(self: &Arc<Self>, digest: ImageDigest) -> Result<Option<u64>, Cause> {
         let path = self.part_path(digest);

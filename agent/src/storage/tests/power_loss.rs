@@ -1,7 +1,9 @@
 //! Files survive power loss: cut before every change, with the worst that may be left, the same end is found.
 //!
-//! For each story (a create, also with a full copy; a restore; snapshots of VMs that are on and off; a destroy): run it once to count its changes; then for each of them cut the power just before it, build what
-//! the next boot would find (three kinds), open the storage on that, do the story again, and compare.
+//! For each story (a create, also with a full copy; a restore; snapshots of VMs that are on and off; a destroy): for each of
+//! its changes cut the power just before it, build what the next boot would find (four kinds), open the storage on that, do
+//! the story again, and compare. Then the same cut as the end of a process alone: the next one ends the story, and the
+//! power goes only then; nothing that was done is lost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +11,13 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use dewpoint_common::durable::recorder::{Recorder, Survives};
 use dewpoint_proto::event::DiskDisposal;
 use dewpoint_proto::ids::{EventId, VmId};
 use dewpoint_proto::limits::MIB;
 use dewpoint_proto::spec::{DiskMode, ImageRef};
 
 use super::support::{Lab, how, info, make_qcow2, open, run, settings, spec, tree};
-use crate::storage::durable::recorder::{Recorder, Survives};
 use crate::storage::{Described, Files, JobProgress, NewDisk, Seen, Settings, Storage, Told};
 
 type Done<'a> = Pin<Box<dyn Future<Output = Result<(), dewpoint_proto::cause::Cause>> + Send + 'a>>;
@@ -153,6 +155,7 @@ async fn survives_with(
             story(&open(&whole, None), &cast).await.unwrap();
             expected = Some(end(&whole.data));
         }
+        let was_cut = recorder.is_cut();
         for kind in Survives::ALL {
             let found = at(&format!("cut-{cut}-{kind:?}"));
             recorder.rebuild(kind, &found.data).unwrap();
@@ -164,8 +167,20 @@ async fn survives_with(
             assert_eq!(Some(end(&found.data)), expected, "cut before change {cut}, {kind:?}");
             fs::remove_dir_all(&found.data).unwrap();
         }
+        // It was no power cut: the agent alone was killed there, and the next one has the power go after its end.
+        recorder.go_on();
+        let files = open(&watched, Some(recorder.clone()));
+        if told.is_err() {
+            story(&files, &cast).await.unwrap();
+        }
+        let found = at(&format!("killed-{cut}"));
+        recorder.rebuild(Survives::Nothing, &found.data).unwrap();
+        let files = open(&found, None);
+        files.sweep_recycle(dewpoint_proto::time::Millis(1)).await.unwrap();
+        assert_eq!(Some(end(&found.data)), expected, "killed before change {cut}, and the power went later");
+        fs::remove_dir_all(&found.data).unwrap();
         fs::remove_dir_all(&watched.data).unwrap();
-        if !recorder.is_cut() {
+        if !was_cut {
             told.unwrap();
             assert!(cut > 5, "the recorder saw the story's changes");
             return;
@@ -232,7 +247,7 @@ async fn the_recorder_drops_what_was_not_synced() {
     durable.write_new(&folder.join("synced"), b"x", 0o640).unwrap();
     durable.link(&folder.join("synced"), &folder.join("second")).unwrap();
 
-    let [nothing, names, half] = Survives::ALL.map(|kind| {
+    let [nothing, names, half, zeros] = Survives::ALL.map(|kind| {
         let into = dir.path().join(format!("{kind:?}"));
         recorder.rebuild(kind, &into).unwrap();
         into.join("vms").join(vm.to_string())
@@ -242,5 +257,7 @@ async fn the_recorder_drops_what_was_not_synced() {
     assert_eq!(fs::metadata(nothing.join("unsynced")).unwrap().len(), 0);
     assert_eq!(tree(&names), ["second", "synced", "unsynced"]);
     assert_eq!(fs::metadata(half.join("unsynced")).unwrap().len(), MIB / 2);
+    assert_eq!(fs::metadata(zeros.join("unsynced")).unwrap().len(), MIB);
+    assert!(fs::read(zeros.join("unsynced")).unwrap().iter().all(|byte| *byte == 0));
     assert_eq!(fs::read(nothing.join("synced")).unwrap(), b"x");
 }

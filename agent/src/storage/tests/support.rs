@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dewpoint_common::durable::Witness;
 use dewpoint_proto::event::DiskDisposal;
 use dewpoint_proto::ids::{EventId, HostId, VmId};
 use dewpoint_proto::limits::MIB;
@@ -15,7 +16,6 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::clock::SystemClock;
-use crate::storage::durable::Witness;
 use crate::storage::{Files, JobProgress, NewDisk, Retirement, Settings, Storage};
 
 /// A data folder, and an image file beside it.

@@ -2,7 +2,8 @@
 //!
 //! A [`Recorder`] watches a data folder's changes, remembers what was synced of each file and folder, and can cut the
 //! power before any change: from then on every change fails. [`Recorder::rebuild`] then makes, in another folder,
-//! what would be found after the next boot.
+//! what would be found after the next boot. [`Recorder::go_on`] makes the cut the end of a process alone: the next one
+//! goes on in the same folder, and what the first did not sync still is not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -23,11 +24,13 @@ pub enum Survives {
     Names,
     /// Names do, and the first half of each file's content.
     Half,
+    /// Names do, and each file's length: where content was not synced, there are zeros.
+    Zeros,
 }
 
 impl Survives {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Nothing, Self::Names, Self::Half];
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::Names, Self::Half, Self::Zeros];
 }
 
 /// Watches one data folder.
@@ -71,6 +74,11 @@ impl Recorder {
         fs::create_dir_all(root)?;
         state.take_in(root, &mut HashMap::new())?;
         Ok(Self { root: root.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// It was no power cut: a process was killed there, and all that it changed is seen by the next.
+    pub fn go_on(&self) {
+        self.state().cut = usize::MAX;
     }
 
     /// Whether the power has failed.
@@ -251,12 +259,20 @@ impl State {
         survives: Survives,
         names: &HashMap<Id, PathBuf>,
     ) -> io::Result<Vec<u8>> {
-        let Some(path) = names.get(&id).filter(|_| survives == Survives::Half) else {
+        let lasting = matches!(survives, Survives::Half | Survives::Zeros);
+        let Some(path) = names.get(&id).filter(|_| lasting) else {
             return Ok(synced.to_vec());
         };
-        let now = fs::read(path)?;
-        // What was synced is there; of what came after it, half.
-        let keep = synced.len().max(now.len() / 2).min(now.len());
-        Ok(if now.starts_with(synced) { now[..keep].to_vec() } else { synced.to_vec() })
+        let mut now = fs::read(path)?;
+        if !now.starts_with(synced) {
+            return Ok(synced.to_vec());
+        }
+        // What was synced is there; of what came after it, half, or as many zeros.
+        if survives == Survives::Half {
+            now.truncate(synced.len().max(now.len() / 2));
+        } else {
+            now[synced.len()..].fill(0);
+        }
+        Ok(now)
     }
 }
