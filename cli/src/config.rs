@@ -28,16 +28,22 @@ struct File {
 /// # Errors
 /// `INVALID` naming the file and what is wrong with it, or the URL.
 pub(crate) fn coordinator(global: &Global) -> Result<Target, Cause> {
+    // A file that is asked for is looked at, even when it does not decide.
+    let asked_for = global.config.as_deref().map(must_read).transpose()?;
     if let Some(url) = &global.coordinator {
         return url.parse();
     }
-    let file = match &global.config {
-        Some(path) => read(path)?.ok_or_else(|| {
-            invalid(format!("{} is not there", path.display())).advise("check the path given with --config")
-        })?,
+    let file = match asked_for {
+        Some(file) => file,
         None => read(Path::new(FILE))?.unwrap_or_default(),
     };
     file.coordinator.as_deref().unwrap_or(DEFAULT).parse()
+}
+
+fn must_read(path: &Path) -> Result<File, Cause> {
+    read(path)?.ok_or_else(|| {
+        invalid(format!("{} is not there", path.display())).advise("check the path given with --config")
+    })
 }
 
 fn read(path: &Path) -> Result<Option<File>, Cause> {
@@ -126,5 +132,7 @@ mod tests {
     fn a_file_asked_for_must_be_there() {
         let global = Global { config: Some("/nonexistent/dewpoint.toml".into()), ..Global::default() };
         assert!(coordinator(&global).unwrap_err().text.contains("is not there"));
+        let decided = Global { coordinator: Some(DEFAULT.into()), ..global };
+        assert!(coordinator(&decided).unwrap_err().text.contains("is not there"));
     }
 }

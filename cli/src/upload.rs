@@ -36,6 +36,7 @@ pub(crate) async fn upload(file: &File, server: &Url, output: &mut Output<'_>) -
     let mut best = 0;
     let mut said = String::new();
     let mut moved = Instant::now();
+    let (mut resumed, mut anew) = (false, false);
     loop {
         let answer = match offset {
             None => server.ask().await,
@@ -43,11 +44,21 @@ pub(crate) async fn upload(file: &File, server: &Url, output: &mut Output<'_>) -
         };
         let broke = match answer {
             Answer::Complete => return Ok(()),
+            // What was there before may be what a power cut left of it; the server has dropped it now.
+            Answer::Refused(cause) if cause.reason == Reason::DigestMismatch && resumed && !anew => {
+                meter.notice(output, "what was there of it is spoiled; sending all of it again")?;
+                anew = true;
+                offset = None;
+                best = 0;
+                continue;
+            }
             Answer::Refused(cause) => return Err((*cause).into()),
             Answer::At(at) if at > file.size => return Err(beyond_the_end(at).into()),
             Answer::At(at) => {
                 let first = offset.replace(at).is_none();
-                if !first {
+                if first {
+                    resumed |= at > 0;
+                } else {
                     extent = Extent::ToTheEnd;
                 }
                 meter.done(output, at)?;

@@ -43,3 +43,24 @@ pub const MIB: u64 = 1024 * 1024;
 pub const GIB: u64 = 1024 * MIB;
 /// 1024⁴.
 pub const TIB: u64 = 1024 * GIB;
+
+/// A size as people write it, and exactly: in the largest unit that leaves no rest.
+#[must_use]
+pub fn in_units(bytes: u64) -> String {
+    let units = [(TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_told_exactly() {
+        let told = [0, 3, 1024, 1025, 62 * MIB, 1024 * MIB, 16 * TIB].map(in_units);
+        assert_eq!(told, ["0 bytes", "3 bytes", "1KiB", "1025 bytes", "62MiB", "1GiB", "16TiB"]);
+    }
+}

@@ -354,13 +354,9 @@ fn in_range(field: &str, found: u64, allowed: std::ops::RangeInclusive<u64>) -> 
         .with("field", field))
 }
 
-/// As people write sizes: whole numbers of the largest unit that fits.
 fn size_in_range(field: &str, found: u64, allowed: std::ops::RangeInclusive<u64>) -> Result<(), Cause> {
-    let size = |bytes: u64| match bytes {
-        bytes if bytes.is_multiple_of(limits::TIB) => format!("{}TiB", bytes / limits::TIB),
-        bytes => format!("{}MiB", bytes / limits::MIB),
-    };
-    let advice = format!("give {} to {}", size(*allowed.start()), size(*allowed.end()));
+    let advice =
+        format!("give {} to {}", limits::in_units(*allowed.start()), limits::in_units(*allowed.end()));
     in_range(field, found, allowed).map_err(|cause| Cause { advice, ..cause })
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn show(record: &FleetRecord) -> String {
     };
     let by = if record.destroy_limit_set { "set by a person" } else { "as configured" };
     let limit = match record.destroy_limit {
-        0 => format!("none ({by})"),
+        0 => format!("no limit ({by})"),
         limit => format!("{limit} a minute ({by})"),
     };
     let recovering = record.recovering.as_ref();

@@ -13,6 +13,8 @@ pub(crate) enum Next {
     Take,
     /// Answers with status and body, taking nothing: the client may find its connection reset before it reads that.
     Answer(&'static str, &'static str),
+    /// Takes it all, finds that it is not the digest's, and drops it; with this body.
+    Drop(&'static str),
 }
 
 #[derive(Default)]
@@ -109,6 +111,11 @@ fn put(
             Ok(None)
         }
         Some(Next::Answer(status, body)) => Ok(answer(status, held.bytes.len(), body)),
+        Some(Next::Drop(body)) => {
+            take(held, length)?;
+            held.bytes.clear();
+            Ok(answer("422 Unprocessable Content", 0, body))
+        }
         Some(Next::Take) | None => {
             take(held, length)?;
             let total = range.rsplit_once('/').and_then(|(_, total)| total.parse().ok());

@@ -258,7 +258,10 @@ fn the_fleet_shows_its_limit_on_destroys_and_it_is_set_with_a_reason() {
         script.fleet = FleetRecord { held: true, hold_reason: "fire".into(), ..Default::default() }
     });
     let shown = run(&fake.url, &["fleet", "show"]).out;
-    assert!(shown.contains("held        yes: fire\n") && shown.contains("none (as configured)"), "{shown}");
+    assert!(
+        shown.contains("held        yes: fire\n") && shown.contains("no limit (as configured)"),
+        "{shown}"
+    );
     assert_eq!(run(&fake.url, &["fleet", "destroy-limit", "5"]).exit, Exit::Usage);
     let set = |limit| run(&fake.url, &["fleet", "destroy-limit", limit, "--reason", "careful"]);
     assert!(set("5").out.contains("5 a minute (set by a person)\n"));

@@ -85,6 +85,23 @@ fn an_upload_that_an_earlier_command_began_is_finished() {
     assert!(added.held.asked[1].ends_with(&format!("bytes */{SIZE}")), "{:?}", added.held.asked);
 }
 
+/// A power cut took what the server had not synced; the file itself is good.
+#[test]
+fn what_a_power_cut_spoiled_is_sent_again_once() {
+    let mismatch = r#"{"reason":"DIGEST_MISMATCH","text":"the bytes are not those of the digest","advice":"read it again"}"#;
+    let added = add(|held| {
+        held.bytes = vec![0; 2_000_000];
+        held.next.push_back(Next::Drop(mismatch));
+    });
+    assert_whole(&added);
+    assert!(added.ran.err.contains("sending all of it again"), "{}", added.ran.err);
+    let added = add(|held| {
+        held.bytes = vec![0; 2_000_000];
+        held.next.extend([Next::Drop(mismatch), Next::Drop(mismatch)]);
+    });
+    assert_eq!(added.ran.exit, Exit::Refused, "{:?}", added.ran);
+}
+
 #[test]
 fn a_refusal_is_told_with_its_cause() {
     let mismatch = r#"{"reason":"DIGEST_MISMATCH","text":"the bytes are not those of the digest","advice":"read it again"}"#;

@@ -1,7 +1,7 @@
 //! Watches: one line a change, nothing twice, and an end of their own for one event.
 
 use dewpoint::Exit;
-use dewpoint_proto::wire::fleet::{Vm, WatchVmsResponse};
+use dewpoint_proto::wire::fleet::{EventRecord, Vm, WatchVmsResponse};
 
 use crate::fake::{EVENT, Fake, Told, failed, record, running, succeeded};
 use crate::run::run;
@@ -48,6 +48,35 @@ fn a_snapshot_after_a_loss_repeats_nothing() {
     assert_eq!(stages, ["running", "succeeded"]);
     assert_eq!(ran.json_lines()[1]["snapshot_complete"], true);
     assert!(ran.err.contains(r#"{"notice":"#), "{}", ran.err);
+}
+
+#[test]
+fn people_are_told_what_has_not_ended_and_then_what_changes() {
+    let fake = Fake::start();
+    let at = |mut event: EventRecord, id: &str, ms| {
+        (event.event_id, event.accepted_at_ms) = (id.into(), ms);
+        Told::Event(event)
+    };
+    fake.with(|script| {
+        script.watches.push_back(vec![
+            at(record("reboot", "running"), "3", 3),
+            at(succeeded(), "2", 2),
+            at(record("stop", "accepted"), "1", 1),
+            Told::SnapshotComplete,
+            at(succeeded(), "2", 2),
+            at(record("stop", "running"), "1", 1),
+            Told::Silence,
+        ]);
+    });
+    let ran = run(&fake.url, &["event", "watch", "--timeout", "500ms"]);
+    assert_eq!(ran.exit, Exit::Ok, "{ran:?}");
+    let said: Vec<&str> = ran.out.lines().map(|line| &line[10..]).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    for (line, (kind, stage)) in
+        said.iter().zip([("stop", "accepted"), ("reboot", "running"), ("stop", "running")])
+    {
+        assert!(line.starts_with(kind) && line.contains(stage), "{said:?}");
+    }
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl Inner {
         let found = self.store.vms(filter, crate::store::Page::first(2)).await?.items;
         match found.as_slice() {
             [] => Err(Cause::new(Reason::VmNotFound, format!("there is no VM {name}"))
-                .advise("list the VMs")
+                .advise("see `dewpoint vm ls`; with --gone also those that are gone")
                 .with("name", name)),
             [one] => Ok(one.id),
             [one, other, ..] => {

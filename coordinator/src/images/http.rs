@@ -137,7 +137,7 @@ async fn contents(
 
 async fn not_found(images: &Arc<Images>, digest: ImageDigest) -> Response {
     let cause = Cause::new(Reason::ImageNotFound, format!("image {digest} is not here"))
-        .advise("list the images with `dewpoint image list`");
+        .advise("see `dewpoint image ls`");
     match images.part_length(digest).await {
         Ok(offset) => refuse(StatusCode::NOT_FOUND, cause, offset),
         Err(cause) => refuse(StatusCode::INTERNAL_SERVER_ERROR, cause, None),

@@ -13,14 +13,14 @@ pub(crate) fn no_image(image: &ImageSelector) -> Cause {
         ImageSelector::Name(name) => name.to_string(),
     };
     Cause::new(Reason::ImageNotFound, format!("there is no image {text}"))
-        .advise("list the images, or add it")
+        .advise("see `dewpoint image ls`, or add it with `dewpoint image add`")
         .with("image", text)
 }
 
 /// What is said of a network that is not there.
 pub(crate) fn no_network(name: &NetworkName) -> Cause {
     Cause::new(Reason::NetworkNotFound, format!("there is no network {name}"))
-        .advise("list the networks, or create it")
+        .advise("see `dewpoint network ls`, or make it with `dewpoint network create`")
         .with("network", name)
 }
 
@@ -34,20 +34,20 @@ pub(crate) fn reused(id: EventId) -> Cause {
 /// What is said of a host that is not there.
 pub(crate) fn no_host(host: impl std::fmt::Display) -> Cause {
     Cause::new(Reason::HostNotFound, format!("there is no host {host}"))
-        .advise("list the hosts")
+        .advise("see `dewpoint host ls`")
         .with("host", host)
 }
 
 /// What is said of a VM that is not there, or is gone.
 pub(crate) fn no_vm(vm: VmId) -> Cause {
     Cause::new(Reason::VmNotFound, format!("there is no VM {vm}, or it is gone"))
-        .advise("list the VMs, those that are gone included")
+        .advise("see `dewpoint vm ls`; with --gone also those that are gone")
         .with("vm_id", vm)
 }
 
 /// What is said of an event that is not there.
 pub(crate) fn no_event(event: EventId) -> Cause {
     Cause::new(Reason::EventNotFound, format!("there is no event {event}"))
-        .advise("list the events")
+        .advise("see `dewpoint event ls`")
         .with("event_id", event)
 }

@@ -78,7 +78,8 @@ impl TryFrom<wire::Create> for Create {
                 Reason::Invalid,
                 format!(
                     "disk_bytes is {}, the image's disk is {}",
-                    spec.disk_bytes, source.virtual_size_bytes
+                    limits::in_units(spec.disk_bytes),
+                    limits::in_units(source.virtual_size_bytes)
                 ),
             )
             .advise("give at least the image's virtual size")

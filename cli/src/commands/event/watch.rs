@@ -51,7 +51,13 @@ pub(super) async fn carry_out(
     });
     let mut said = Said::default();
     let mut ended = None;
+    let mut before = (watching.id.is_none() && output.format == Format::Text).then(Vec::new);
     let over = tail(watch, bound, output, |message, output| {
+        if let Some(found) = before.as_mut().filter(|_| !message.snapshot_complete) {
+            found.extend(message.event);
+            return Ok(ControlFlow::Continue(()));
+        }
+        said_before(before.take().unwrap_or_default(), &mut said, output)?;
         tell(&message, &mut said, output)?;
         ended = message.event.filter(|event| watching.id.is_some() && is_ended(event));
         Ok(if ended.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -67,6 +73,23 @@ pub(super) async fn carry_out(
         }
         _ => Ok(()),
     }
+}
+
+/// What there was when people began to watch: only what has not ended is news to them, and the newest comes last.
+fn said_before(mut found: Vec<EventRecord>, said: &mut Said, output: &mut Output<'_>) -> Result<(), Failure> {
+    found.sort_by_key(|event| event.accepted_at_ms);
+    for event in found {
+        if is_ended(&event) {
+            said.is_news(&event.event_id, &news(&event));
+        } else {
+            tell(
+                &WatchEventsResponse { event: Some(event), ..WatchEventsResponse::default() },
+                said,
+                output,
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn tell(message: &WatchEventsResponse, said: &mut Said, output: &mut Output<'_>) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::{Body, Create, Kind};
 use dewpoint_proto::ids::EventId;
+use dewpoint_proto::limits::in_units;
 use dewpoint_proto::spec::{DiskMode, ImageRef, Nic, VmSpec};
 use dewpoint_proto::time::Millis;
 
@@ -133,7 +134,8 @@ pub(in crate::events) fn placement_of(
 
 fn too_small(asked: u64, image: &ImageRef) -> Cause {
     let least = image.virtual_size_bytes;
-    Cause::new(Reason::Invalid, format!("disk_bytes is {asked}, the image's disk is {least}"))
+    let text = format!("disk_bytes is {}, the image's disk is {}", in_units(asked), in_units(least));
+    Cause::new(Reason::Invalid, text)
         .advise("give at least the image's virtual size, or 0 for just that")
         .with("field", "disk_bytes")
         .with("least", least)

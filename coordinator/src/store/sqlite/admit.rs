@@ -209,7 +209,7 @@ fn missing_image(db: &Connection, digest: ImageDigest) -> StoreResult<Option<Cau
     let there = one(db, "SELECT 1 FROM images WHERE digest = ?1", &[&digest.0], |_| Ok(()))?;
     Ok(there.is_none().then(|| {
         Cause::new(Reason::ImageNotFound, format!("there is no image {digest}"))
-            .advise("list the images; was it removed meanwhile?")
+            .advise("see `dewpoint image ls`; was it removed meanwhile?")
             .with("digest", digest)
     }))
 }
