@@ -56,15 +56,18 @@ pub(crate) async fn join(store: &impl Store, n: u128) -> Under {
 }
 
 pub(super) async fn with_image(store: &impl Store) {
-    let image = ImageAddition {
+    store.add_image(image()).await.unwrap().unwrap();
+}
+
+pub(super) fn image() -> ImageAddition {
+    ImageAddition {
         digest: DIGEST,
         name: Some("debian".parse().unwrap()),
         size_bytes: 1000,
         virtual_size_bytes: 2 * GIB,
         format: "qcow2".into(),
         at: NOW,
-    };
-    store.add_image(image).await.unwrap().unwrap();
+    }
 }
 
 /// One host and an image.

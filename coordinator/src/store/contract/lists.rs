@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::future::Future;
 
 use dewpoint_proto::ids::Seq;
+use dewpoint_proto::spec::ImageDigest;
 
 use super::Factory;
+use super::catalogue::lan;
 use super::fixture::*;
 use crate::store::*;
 
@@ -45,10 +47,26 @@ pub(super) async fn pages_cover_all_once<F: Factory>(factory: &F) {
     let named = VmFilter { name: Some("vm-1".into()), ..VmFilter::default() };
     assert_eq!(whole(|page| store.vms(named.clone(), page)).await.len(), 3);
     assert_eq!(whole(|page| store.hosts(page)).await.len(), 7);
+    for n in 1..=6 {
+        store
+            .add_image(ImageAddition { digest: ImageDigest([n; 32]), name: None, ..image() })
+            .await
+            .unwrap()
+            .unwrap();
+        let network = NetworkSpec { name: format!("lan-{n}").parse().unwrap(), ..lan() };
+        store.add_network(network).await.unwrap().unwrap();
+    }
+    let images: Vec<_> =
+        whole(|page| store.images(page)).await.iter().map(|image| image.digest.0[0]).collect();
+    assert_eq!(images, [1, 2, 3, 4, 5, 6, DIGEST.0[0]], "by digest");
+    let networks: Vec<_> =
+        whole(|page| store.networks(page)).await.iter().map(|one| one.spec.name.to_string()).collect();
+    assert_eq!(networks, (1..=6).map(|n| format!("lan-{n}")).collect::<Vec<_>>(), "by name");
     let on_two = EventFilter { host: Some(host_id(2)), unfinished_only: true, ..EventFilter::default() };
     assert_eq!(whole(|page| store.events(on_two.clone(), page)).await.len(), 1);
     let wrong = Page::parse(3, "no such token").unwrap();
     assert!(matches!(store.events(EventFilter::default(), wrong.clone()).await, Err(StoreError::Refused(_))));
+    assert!(matches!(store.images(wrong.clone()).await, Err(StoreError::Refused(_))));
     assert!(matches!(store.hosts(wrong).await, Err(StoreError::Refused(_))));
 }
 
