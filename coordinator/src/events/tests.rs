@@ -19,8 +19,8 @@ use super::*;
 use crate::store::failing::FailingStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    EventFilter, Hello, HostCapacity, HostClaim, HostReport, ImageAddition, ImageSelector, NetworkSpec,
-    Pool4, Switch, VmFilter, Word,
+    EventFilter, Hello, HostCapacity, HostClaim, HostReport, ImageAddition, ImageBytes, ImageSelector,
+    NetworkSpec, Pool4, Switch, VmFilter, Word,
 };
 
 mod retry;
@@ -144,6 +144,7 @@ fn report(number: u64, event: &EventRecord, gone: bool) -> HostReport {
         body: None,
         begun_at: Some(Millis(5)),
         finished_at: Millis(6),
+        image_bytes: ImageBytes::Here,
     }
 }
 

@@ -10,7 +10,7 @@ use dewpoint_proto::wire::agent;
 
 use super::HostHeartbeat;
 use super::request::optional;
-use crate::store::{Hello, HostCapacity, HostFacts, HostReport};
+use crate::store::{Hello, HostCapacity, HostFacts, HostReport, ImageBytes};
 
 /// Most causes of degradation that are kept of one host.
 const DEGRADED_MOST: usize = 16;
@@ -59,6 +59,7 @@ impl TryFrom<agent::Report> for HostReport {
             body,
             begun_at: Millis::from_wire(report.begun_at_ms),
             finished_at: Millis(report.finished_at_ms),
+            image_bytes: ImageBytes::Here,
         })
     }
 }

@@ -19,7 +19,7 @@ use super::deliver::was_sent;
 use super::session::{End, Log, Session};
 use super::{Shared, confirm};
 use crate::events::HostHeartbeat;
-use crate::store::{Account, HostReport, ImageSelector};
+use crate::store::{Account, HostReport, ImageBytes};
 
 /// Reports stored before they are acknowledged, when more are waiting.
 const GATHER: u32 = 64;
@@ -132,7 +132,7 @@ async fn take_report(
         return Ok(None);
     }
     let (number, event_id) = (report.report_seq, report.event_id.clone());
-    let report = HostReport::try_from(report).inspect_err(|cause| {
+    let mut report = HostReport::try_from(report).inspect_err(|cause| {
         tracing::error!(
             report_seq = number,
             event_id = dewpoint_proto::cause::shortened(&event_id),
@@ -145,10 +145,10 @@ async fn take_report(
     let image = snapshotted(&report.outcome);
     // A report that puts an image into the catalogue, and a removal of that image, do not come between one another.
     let alone = if image.is_some() { Some(shared.images.catalogue().await) } else { None };
-    let upto = shared.events.report(session.host, session.term, report).await?;
     if let Some(image) = image {
-        drop_without_file(shared, image).await?;
+        report.image_bytes = bytes_of(shared, image).await?;
     }
+    let upto = shared.events.report(session.host, session.term, report).await?;
     drop(alone);
     shared.metrics.reports.one();
     Ok(Some(upto))
@@ -163,18 +163,12 @@ fn snapshotted(outcome: &Outcome) -> Option<ImageDigest> {
 }
 
 /// The bytes of a snapshot come before its report: who removed them meanwhile did not want the row either.
-async fn drop_without_file(shared: &Shared, digest: ImageDigest) -> Result<(), End> {
+async fn bytes_of(shared: &Shared, digest: ImageDigest) -> Result<ImageBytes, End> {
     if shared.images.is_there(digest).await? {
-        return Ok(());
+        return Ok(ImageBytes::Here);
     }
-    match shared.events.remove_image(ImageSelector::Digest(digest)).await {
-        Ok(_) => tracing::warn!(image = %digest, "a snapshot was removed before its report came"),
-        Err(cause) if cause.reason == Reason::ImageNotFound => {}
-        Err(cause) => {
-            tracing::error!(image = %digest, reason = %cause.reason, "an image of the catalogue has no file: {}", cause.text);
-        }
-    }
-    Ok(())
+    tracing::warn!(image = %digest, "a snapshot was removed before its report came");
+    Ok(ImageBytes::Removed)
 }
 
 async fn take_heartbeat(

@@ -213,6 +213,15 @@ pub struct Changed {
     pub kind: Option<KindName>,
 }
 
+/// Whether the bytes of an image that a report names are here. A host uploads them first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageBytes {
+    /// They are, or none is named.
+    Here,
+    /// Somebody removed them before the report came, and so did not want the image: it is not put into the catalogue.
+    Removed,
+}
+
 /// What a host tells of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostReport {
@@ -234,6 +243,8 @@ pub struct HostReport {
     pub begun_at: Option<Millis>,
     /// By the host's clock.
     pub finished_at: Millis,
+    /// Not told by the host: seen when the report came.
+    pub image_bytes: ImageBytes,
 }
 
 /// A host's claim under which a write is made, and when.

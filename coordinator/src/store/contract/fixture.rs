@@ -198,6 +198,7 @@ pub(super) fn report(number: u64, event: &EventRecord, outcome: Outcome) -> Host
         body: None,
         begun_at: Some(NOW),
         finished_at: NOW,
+        image_bytes: ImageBytes::Here,
     }
 }
 

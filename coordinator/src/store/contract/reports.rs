@@ -81,9 +81,16 @@ pub(super) async fn a_snapshot_comes_into_the_catalogue<F: Factory>(factory: &F)
     let digest = ImageDigest([9; 32]);
     let image = ImageRef { digest, size_bytes: 5, virtual_size_bytes: 1 << 30, local_path: None };
     let done = Outcome::Succeeded(Succeeded { image: Some(image), note: String::new() });
-    store.record_report(under, report(2, &event, done)).await.unwrap();
+    store.record_report(under, report(2, &event, done.clone())).await.unwrap();
     let found = store.image(ImageSelector::Name("web-1".parse().unwrap())).await.unwrap().unwrap();
     assert_eq!((found.digest, found.made_by), (digest, Some((event.id, vm_id(1)))));
+
+    store.remove_image(ImageSelector::Digest(digest)).await.unwrap().unwrap();
+    let again = changed(&store, change(3, 1, Kind::Snapshot(Snapshot { image_name: None }))).await;
+    let removed = HostReport { image_bytes: ImageBytes::Removed, ..report(3, &again, done) };
+    store.record_report(under, removed).await.unwrap();
+    assert_eq!(store.event(again.id).await.unwrap().unwrap().stage, Stage::Succeeded);
+    assert_eq!(store.image(ImageSelector::Digest(digest)).await.unwrap(), None, "no row without bytes");
 }
 
 pub(super) async fn what_was_made_on_the_host_gets_its_rows<F: Factory>(factory: &F) {
@@ -99,6 +106,7 @@ pub(super) async fn what_was_made_on_the_host_gets_its_rows<F: Factory>(factory:
         body: Some(body(1, 1, create_kind(spec(1)))),
         begun_at: Some(NOW),
         finished_at: NOW,
+        image_bytes: ImageBytes::Here,
     };
     let recorded = store.record_report(under, local.clone()).await.unwrap();
     assert_eq!((recorded.gained.vms, recorded.contradiction), (1, None));
@@ -131,6 +139,7 @@ pub(super) async fn a_destroyed_vm_that_its_host_built_again_lives_again<F: Fact
         body: Some(body(3, 1, create_kind(spec(1)))),
         begun_at: Some(NOW),
         finished_at: NOW,
+        image_bytes: ImageBytes::Here,
     };
     let recorded = store.record_report(under, again).await.unwrap();
     assert_eq!((recorded.gained.vms, recorded.contradiction), (1, None));

@@ -17,7 +17,8 @@ use super::rows::{self, change};
 use super::writer::Effect;
 use crate::events::stage::{End, Stage};
 use crate::store::{
-    Changed, Claims, HostReport, Lease, Observed, Recorded, RequestDigest, StoreResult, Under, VmShape,
+    Changed, Claims, HostReport, ImageBytes, Lease, Observed, Recorded, RequestDigest, StoreResult, Under,
+    VmShape,
 };
 
 /// Takes VM states; those older than what is known are passed over.
@@ -77,7 +78,7 @@ pub(super) fn after_report(
                 change(db, row, &[&event.vm.bytes(), &restore.source.digest.0])?;
             }
             Some(Kind::Snapshot(snapshot)) => {
-                if let Some(image) = &done.image {
+                if let Some(image) = done.image.as_ref().filter(|_| told.image_bytes == ImageBytes::Here) {
                     let made = Snapshotted { image, name: snapshot.image_name.as_ref(), told, vm: event.vm };
                     made.into_catalogue(db, recorded)?;
                 }
