@@ -13,6 +13,8 @@
 
 pub mod cause;
 pub mod event;
+#[cfg(feature = "faults")]
+pub mod hostile;
 pub mod ids;
 pub mod limits;
 pub mod names;

@@ -1,5 +1,6 @@
 //! Whatever a coordinator says, the link lives on, and the journal has what was acknowledged and nothing between.
 
+use dewpoint_proto::hostile::{FROM_THE_FUTURE, spoiled};
 use dewpoint_proto::ids::Seq;
 use dewpoint_proto::wire::agent as wire;
 use dewpoint_proto::wire::agent::to_agent::Message;
@@ -78,29 +79,8 @@ fn reconcile() -> impl Strategy<Value = wire::Reconcile> {
     })
 }
 
-/// Of a field that no version of the protocol has yet: a number and what it holds.
-const FROM_THE_FUTURE: [u8; 8] = [0xaa, 0x38, 5, b'c', b'l', b'o', b'u', b'd'];
-
-/// A message as it should be, cut short, spoiled, of a kind from the future, or noise.
 fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
-    let spoiled = (message().boxed(), any::<prop::sample::Index>(), prop::option::of(any::<u8>())).prop_map(
-        |(message, at, byte)| {
-            let mut bytes = bytes_of(message);
-            match byte {
-                Some(byte) if !bytes.is_empty() => {
-                    let at = at.index(bytes.len());
-                    bytes[at] = byte;
-                }
-                _ => bytes.truncate(at.index(bytes.len() + 1)),
-            }
-            bytes
-        },
-    );
-    prop_oneof![
-        6 => spoiled,
-        1 => Just(FROM_THE_FUTURE.to_vec()),
-        1 => vec(any::<u8>(), 0..64)
-    ]
+    spoiled(message().prop_map(bytes_of))
 }
 
 fn any_welcome() -> impl Strategy<Value = wire::Welcome> {

@@ -3,16 +3,14 @@
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
+use dewpoint_proto::hostile::Raw;
 use dewpoint_proto::wire::agent as wire;
 use dewpoint_proto::wire::agent::agent_link_server::SERVICE_NAME;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use prost::Message;
-use prost::bytes::BufMut;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
@@ -38,7 +36,7 @@ impl tower::Service<http::Request<Body>> for RawLink {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let link = self.clone();
-        Box::pin(async move { Ok(Grpc::new(Raw).streaming(link, request).await) })
+        Box::pin(async move { Ok(Grpc::new(Raw::default()).streaming(link, request).await) })
     }
 }
 
@@ -55,43 +53,5 @@ impl StreamingService<wire::FromAgent> for RawLink {
             opened.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
             Ok(Response::new(Box::pin(ReceiverStream::new(messages)) as Self::ResponseStream))
         })
-    }
-}
-
-/// Bytes out as they are, messages in.
-#[derive(Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = wire::FromAgent;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, bytes: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put_slice(&bytes);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = wire::FromAgent;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<wire::FromAgent>, Status> {
-        wire::FromAgent::decode(from).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }

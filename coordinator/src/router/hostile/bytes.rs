@@ -1,5 +1,6 @@
 //! Bytes that are no message, messages that were cut short, and kinds and fields from the future.
 
+use dewpoint_proto::hostile::{FROM_THE_FUTURE, spoiled};
 use dewpoint_proto::wire::agent::{self as wire, from_agent::Message, to_agent};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,32 +10,12 @@ use super::raw::RawLink;
 use super::{message, others_are_served};
 use crate::testing::{Agent, Coordinator, create_request};
 
-/// Of a field that no version of the protocol has yet: a number and what it holds.
-const FROM_THE_FUTURE: [u8; 8] = [0xaa, 0x38, 5, b'c', b'l', b'o', b'u', b'd'];
-
 fn bytes_of(message: Message) -> Vec<u8> {
     wire::FromAgent { message: Some(message) }.encode_to_vec()
 }
 
 fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
-    let spoiled = (message().boxed(), any::<prop::sample::Index>(), prop::option::of(any::<u8>())).prop_map(
-        |(message, at, byte)| {
-            let mut bytes = bytes_of(message);
-            match byte {
-                Some(byte) if !bytes.is_empty() => {
-                    let at = at.index(bytes.len());
-                    bytes[at] = byte;
-                }
-                _ => bytes.truncate(at.index(bytes.len() + 1)),
-            }
-            bytes
-        },
-    );
-    prop_oneof![
-        6 => spoiled,
-        1 => Just(FROM_THE_FUTURE.to_vec()),
-        1 => vec(any::<u8>(), 0..64)
-    ]
+    spoiled(message().prop_map(bytes_of))
 }
 
 /// A host that says so, and was welcomed.

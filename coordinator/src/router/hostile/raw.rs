@@ -1,15 +1,13 @@
 //! A host whose messages are bytes in the test's hand: they need not be messages.
 
+use dewpoint_proto::hostile::Raw;
 use dewpoint_proto::wire::agent as wire;
-use prost::Message;
-use prost::bytes::BufMut;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Streaming};
 
 use crate::testing::{BOUND, Coordinator};
 
@@ -25,7 +23,7 @@ impl RawLink {
         let mut client = Grpc::new(coordinator.channel.clone());
         client.ready().await.unwrap();
         let path = PathAndQuery::from_static("/dewpoint.agent.v1.AgentLink/Connect");
-        let opening = client.streaming(Request::new(ReceiverStream::new(receiver)), path, Raw);
+        let opening = client.streaming(Request::new(ReceiverStream::new(receiver)), path, Raw::default());
         let inbound = timeout(BOUND, opening).await.unwrap().unwrap().into_inner();
         Self { sender, inbound }
     }
@@ -52,43 +50,5 @@ impl RawLink {
         drop(sender);
         let read = async { while let Ok(Some(_)) = inbound.message().await {} };
         timeout(BOUND, read).await.expect("the session did not end");
-    }
-}
-
-/// Bytes out as they are, messages in.
-#[derive(Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = wire::ToAgent;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, bytes: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put_slice(&bytes);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = wire::ToAgent;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<wire::ToAgent>, Status> {
-        wire::ToAgent::decode(from).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }
