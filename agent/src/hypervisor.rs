@@ -225,20 +225,70 @@ impl Call {
         }
     }
 
+    /// Which of them it is.
+    #[must_use]
+    pub fn kind(&self) -> CallKind {
+        match self {
+            Self::Define(_) => CallKind::Define,
+            Self::Mark(_) => CallKind::Mark,
+            Self::Start(_) => CallKind::Start,
+            Self::PowerOff(_) => CallKind::PowerOff,
+            Self::AskShutdown(_) => CallKind::AskShutdown,
+            Self::Undefine(_) => CallKind::Undefine,
+            Self::BeginBackup { .. } => CallKind::BeginBackup,
+            Self::AbortBackup(_) => CallKind::AbortBackup,
+            Self::Thaw { .. } => CallKind::Thaw,
+            Self::AutostartOff(_) => CallKind::AutostartOff,
+        }
+    }
+
     /// Its name in call records and logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
+        self.kind().as_str()
+    }
+}
+
+/// Which call, whatever it is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// [`Call::Define`].
+    Define,
+    /// [`Call::Mark`].
+    Mark,
+    /// [`Call::Start`].
+    Start,
+    /// [`Call::PowerOff`].
+    PowerOff,
+    /// [`Call::AskShutdown`].
+    AskShutdown,
+    /// [`Call::Undefine`].
+    Undefine,
+    /// [`Call::BeginBackup`].
+    BeginBackup,
+    /// [`Call::AbortBackup`].
+    AbortBackup,
+    /// [`Call::Thaw`].
+    Thaw,
+    /// [`Call::AutostartOff`].
+    AutostartOff,
+}
+
+impl CallKind {
+    /// Its name in call records and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Define(_) => "define",
-            Self::Mark(_) => "mark",
-            Self::Start(_) => "start",
-            Self::PowerOff(_) => "power-off",
-            Self::AskShutdown(_) => "ask-shutdown",
-            Self::Undefine(_) => "undefine",
-            Self::BeginBackup { .. } => "begin-backup",
-            Self::AbortBackup(_) => "abort-backup",
-            Self::Thaw { .. } => "thaw",
-            Self::AutostartOff(_) => "autostart-off",
+            Self::Define => "define",
+            Self::Mark => "mark",
+            Self::Start => "start",
+            Self::PowerOff => "power-off",
+            Self::AskShutdown => "ask-shutdown",
+            Self::Undefine => "undefine",
+            Self::BeginBackup => "begin-backup",
+            Self::AbortBackup => "abort-backup",
+            Self::Thaw => "thaw",
+            Self::AutostartOff => "autostart-off",
         }
     }
 }
@@ -329,11 +379,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// A cause that says what libvirt said. It may have taken effect all the same: observe.
     async fn apply(&self, call: Call) -> Result<Option<Consistency>, Cause>;
 
-    /// How long the call of that name may take before it is given up; none: it is not bounded. To be shown.
-    fn deadline(&self, call: &str) -> Option<Duration> {
-        let _ = call;
-        None
-    }
+    /// How long such a call may take before it is given up. To be shown.
+    fn deadline(&self, call: CallKind) -> Duration;
 
     /// Changes as they come. A receiver that lags treats it as `Resync`.
     fn events(&self) -> broadcast::Receiver<DomainEvent>;

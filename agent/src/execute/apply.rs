@@ -16,7 +16,7 @@ use super::history::Aim;
 use super::plan::question::Vm;
 use super::plan::{Next, Question, create, mark, snapshot};
 use super::step::Step;
-use crate::hypervisor::{Call, Consistency, DomainNic, DomainSpec, Hypervisor, Mark};
+use crate::hypervisor::{Call, CallKind, Consistency, DomainNic, DomainSpec, Hypervisor, Mark};
 use crate::network::{Shield, tap_name};
 use crate::storage::{self, JobProgress, NewDisk, Retirement, Storage};
 
@@ -123,15 +123,15 @@ pub fn is_job(step: Step) -> bool {
 #[must_use]
 pub fn at_most(effects: &Effects, step: Step) -> Option<Duration> {
     let call = match step {
-        Step::Define | Step::PointAtNew | Step::PointBack => "define",
-        Step::Mark
-        | Step::Start
-        | Step::AskShutdown
-        | Step::PowerOff
-        | Step::Thaw
-        | Step::BeginBackup
-        | Step::AbortBackup
-        | Step::Undefine => step.as_str(),
+        Step::Define | Step::PointAtNew | Step::PointBack => CallKind::Define,
+        Step::Mark => CallKind::Mark,
+        Step::Start => CallKind::Start,
+        Step::AskShutdown => CallKind::AskShutdown,
+        Step::PowerOff => CallKind::PowerOff,
+        Step::Thaw => CallKind::Thaw,
+        Step::BeginBackup => CallKind::BeginBackup,
+        Step::AbortBackup => CallKind::AbortBackup,
+        Step::Undefine => CallKind::Undefine,
         Step::FetchImage | Step::MakeDisk | Step::CopySnapshot | Step::AdoptSnapshot | Step::Upload => {
             return None;
         }
@@ -143,7 +143,7 @@ pub fn at_most(effects: &Effects, step: Step) -> Option<Duration> {
         | Step::Discard
         | Step::RemoveFolder => return Some(storage::SHORT),
     };
-    effects.hypervisor.deadline(call)
+    Some(effects.hypervisor.deadline(call))
 }
 
 /// The disks that an event takes away, and where to.

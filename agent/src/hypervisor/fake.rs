@@ -19,7 +19,9 @@ use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::ids::VmId;
 use tokio::sync::broadcast;
 
-use super::{Call, Consistency, Details, Domain, DomainEvent, Domains, Freeze, Hypervisor, Inspected, Seen};
+use super::{
+    Call, CallKind, Consistency, Details, Domain, DomainEvent, Domains, Freeze, Hypervisor, Inspected, Seen,
+};
 use script::Fault;
 use world::World;
 
@@ -110,8 +112,8 @@ impl Hypervisor for FakeHypervisor {
         result
     }
 
-    fn deadline(&self, _: &str) -> Option<Duration> {
-        Some(Self::DEADLINE)
+    fn deadline(&self, _: CallKind) -> Duration {
+        Self::DEADLINE
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {

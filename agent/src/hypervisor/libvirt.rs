@@ -16,7 +16,9 @@ use tokio::sync::broadcast;
 use self::events::Events;
 use self::lanes::Lanes;
 use self::workers::{Abandoned, Job, Pool};
-use super::{Call, Consistency, Control, Domain, DomainEvent, Domains, Hypervisor, Inspected, Seen};
+use super::{
+    Call, CallKind, Consistency, Control, Domain, DomainEvent, Domains, Hypervisor, Inspected, Seen,
+};
 
 mod backup;
 mod call;
@@ -85,8 +87,7 @@ impl Libvirt {
     }
 
     async fn made(&self, call: Call) -> Result<Option<Consistency>, Cause> {
-        let name = call.name();
-        let deadline = self.settings.deadlines.of(name);
+        let (name, deadline) = (call.name(), self.deadline(call.kind()));
         let ticket = self.lanes.enter(call.vm(), name, deadline).await?;
         let pool = if matches!(call, Call::PowerOff(_)) { &self.stoppers } else { &self.callers };
         let settings = self.settings.clone();
@@ -160,8 +161,8 @@ impl Hypervisor for Libvirt {
         result
     }
 
-    fn deadline(&self, call: &str) -> Option<Duration> {
-        Some(self.settings.deadlines.of(call))
+    fn deadline(&self, call: CallKind) -> Duration {
+        self.settings.deadlines.of(call)
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {

@@ -13,7 +13,9 @@ use tokio::sync::broadcast;
 
 use super::Notes;
 use super::rows::{CallEnd, CallNote, Sight};
-use crate::hypervisor::{Call, Consistency, Domain, DomainEvent, Domains, Hypervisor, Inspected, Seen};
+use crate::hypervisor::{
+    Call, CallKind, Consistency, Domain, DomainEvent, Domains, Hypervisor, Inspected, Seen,
+};
 
 /// A look at one VM.
 pub(super) const OBSERVE: &str = "observe";
@@ -110,7 +112,7 @@ impl Hypervisor for Recorded {
         inspected
     }
 
-    fn deadline(&self, call: &str) -> Option<Duration> {
+    fn deadline(&self, call: CallKind) -> Duration {
         self.inner.deadline(call)
     }
 

@@ -7,6 +7,8 @@ use dewpoint_proto::cause::{Cause, Reason, shortened};
 use dewpoint_proto::ids::HostId;
 use serde::{Deserialize, Serialize};
 
+use crate::hypervisor::CallKind;
+
 /// How libvirt is reached, what machines are like, and how long calls may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -129,14 +131,18 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Of the call that changes a domain and has that name.
-    pub(super) fn of(&self, call: &str) -> Duration {
+    /// Of a call that changes a domain.
+    pub(super) fn of(&self, call: CallKind) -> Duration {
         match call {
-            "start" => self.start,
-            "power-off" => self.power_off,
-            "ask-shutdown" | "thaw" => self.guest,
-            "begin-backup" => self.begin_backup,
-            _ => self.other,
+            CallKind::Start => self.start,
+            CallKind::PowerOff => self.power_off,
+            CallKind::AskShutdown | CallKind::Thaw => self.guest,
+            CallKind::BeginBackup => self.begin_backup,
+            CallKind::Define
+            | CallKind::Mark
+            | CallKind::Undefine
+            | CallKind::AbortBackup
+            | CallKind::AutostartOff => self.other,
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dewpoint_agent::hypervisor::{
-    BackupJob, Call, Consistency, Control, Details, Domain, DomainEvent, DomainSpec, Domains, Hypervisor,
-    Inspected, Seen, domain_name,
+    BackupJob, Call, CallKind, Consistency, Control, Details, Domain, DomainEvent, DomainSpec, Domains,
+    Hypervisor, Inspected, Seen, domain_name,
 };
 use dewpoint_agent::network::{Allowed, Shield, Survey};
 use dewpoint_proto::cause::{Cause, Reason};
@@ -78,6 +79,10 @@ impl Hypervisor for Still {
 
     async fn apply(&self, _: Call) -> Result<Option<Consistency>, Cause> {
         never()
+    }
+
+    fn deadline(&self, _: CallKind) -> Duration {
+        Duration::ZERO
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {
