@@ -22,6 +22,17 @@ use wire::{Answer, Extent, ImageServer};
 /// How long the server may go without taking a byte, tries included.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How much of a file that the server then finds spoiled was ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// All of it, so far.
+    Whole,
+    /// What follows bytes that were there before.
+    Resumed,
+    /// All of it, as what was there before was spoiled: once is enough.
+    Anew,
+}
+
 /// Puts the file to the image server; one that is there already is not sent.
 ///
 /// # Errors
@@ -36,7 +47,7 @@ pub(crate) async fn upload(file: &File, server: &Url, output: &mut Output<'_>) -
     let mut best = 0;
     let mut said = String::new();
     let mut moved = Instant::now();
-    let (mut resumed, mut anew) = (false, false);
+    let mut sent = Sent::Whole;
     loop {
         let answer = match offset {
             None => server.ask().await,
@@ -45,9 +56,9 @@ pub(crate) async fn upload(file: &File, server: &Url, output: &mut Output<'_>) -
         let broke = match answer {
             Answer::Complete => return Ok(()),
             // What was there before may be what a power cut left of it; the server has dropped it now.
-            Answer::Refused(cause) if cause.reason == Reason::DigestMismatch && resumed && !anew => {
+            Answer::Refused(cause) if cause.reason == Reason::DigestMismatch && sent == Sent::Resumed => {
                 meter.notice(output, "what was there of it is spoiled; sending all of it again")?;
-                anew = true;
+                sent = Sent::Anew;
                 offset = None;
                 best = 0;
                 continue;
@@ -56,10 +67,10 @@ pub(crate) async fn upload(file: &File, server: &Url, output: &mut Output<'_>) -
             Answer::At(at) if at > file.size => return Err(beyond_the_end(at).into()),
             Answer::At(at) => {
                 let first = offset.replace(at).is_none();
-                if first {
-                    resumed |= at > 0;
-                } else {
-                    extent = Extent::ToTheEnd;
+                match (first, sent) {
+                    (true, Sent::Whole) if at > 0 => sent = Sent::Resumed,
+                    (true, _) => {}
+                    (false, _) => extent = Extent::ToTheEnd,
                 }
                 meter.done(output, at)?;
                 if at > best || first {
