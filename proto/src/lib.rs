@@ -10,6 +10,7 @@
 //! - [`outcome`] and [`cause`]: how an event ended and why, in the one form that every layer uses.
 //! - [`vm_state`]: what a host says of one of its VMs.
 //! - [`status`]: the edge to gRPC.
+//! - `hostile` (feature `faults`): messages as bytes, for the tests of both ends.
 
 pub mod cause;
 pub mod event;
