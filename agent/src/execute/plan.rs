@@ -128,9 +128,12 @@ fn to_undo(question: &Question<'_>) -> Plan {
 pub fn needs(event: &Event, history: &History, server: &Server) -> Needs {
     let made = history.image().map(|image| image.digest);
     match &event.kind {
-        Kind::Create(create) => {
-            Needs { files: true, shield: true, image: Some(create.source.digest), uploaded: None }
-        }
+        Kind::Create(create) => Needs {
+            files: true,
+            shield: create::looks_at_rules(history),
+            image: Some(create.source.digest),
+            uploaded: None,
+        },
         Kind::Start | Kind::Reboot(_) | Kind::Stop(_) => Needs { shield: true, ..Needs::default() },
         Kind::Snapshot(_) => {
             Needs { files: true, shield: false, image: made, uploaded: made.zip(server.known().cloned()) }

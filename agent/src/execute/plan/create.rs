@@ -15,6 +15,7 @@ use dewpoint_proto::event::{Create, InitialPower};
 use super::power::WENT_OFF;
 use super::question::Question;
 use super::{Next, Plan};
+use crate::execute::history::{Aim, History};
 use crate::execute::step::Step;
 use crate::hypervisor::{Domain, Wanted};
 
@@ -42,7 +43,7 @@ pub fn make(question: &Question<'_>, create: &Create) -> Plan {
     if steps != [Step::FetchImage] && !files.is_some_and(|files| files.seeds.contains(&id)) {
         steps.push(Step::MakeSeed);
     }
-    if !question.shielded()? {
+    if is_unshielded(question)? {
         steps.push(Step::SetShield);
     }
     if steps.is_empty() {
@@ -51,15 +52,41 @@ pub fn make(question: &Question<'_>, create: &Create) -> Plan {
     Ok(Next::Steps(steps))
 }
 
-/// The domain is defined: on with it, if it is to be. Its rules are looked at again: a host boot clears them.
+/// The domain is defined: its rules are seen to be in force, and on with it, if it is to be.
 fn switch_on(question: &Question<'_>, create: &Create, domain: &Domain) -> Plan {
+    if domain.is_on() && create.power == InitialPower::On {
+        return Ok(Next::done());
+    }
+    if !looks_at_rules(question.history) {
+        // It bears the event, and the journal knows of no define: harmless to repeat, and from then on all is as usual.
+        return Ok(Next::step(Step::Define));
+    }
+    if question.history.done(Step::Start) {
+        return Ok(Next::noted(WENT_OFF));
+    }
+    if is_unshielded(question)? {
+        return Ok(Next::step(Step::SetShield));
+    }
     Ok(match create.power {
         InitialPower::Off => Next::done(),
-        InitialPower::On if domain.is_on() => Next::done(),
-        InitialPower::On if question.history.done(Step::Start) => Next::noted(WENT_OFF),
-        InitialPower::On if !question.shielded()? => Next::step(Step::SetShield),
         InitialPower::On => Next::step(Step::Start),
     })
+}
+
+/// Whether the anti-spoofing rules are looked at: each look is a process. Before the domain is defined there is nothing
+/// that they could hold back, and whoever sets them looks at what is there; they are seen to be in force before the start.
+#[must_use]
+pub fn looks_at_rules(history: &History) -> bool {
+    history.aim() == Aim::Undo || history.started(Step::Define)
+}
+
+/// Whether the rules are still to be set.
+fn is_unshielded(question: &Question<'_>) -> Result<bool, Next> {
+    if looks_at_rules(question.history) {
+        return Ok(!question.shielded()?);
+    }
+    let any = !question.rules(question.spec()?).is_empty();
+    Ok(any && !question.history.done(Step::SetShield))
 }
 
 /// What is wanted of a new VM.

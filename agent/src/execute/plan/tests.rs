@@ -9,12 +9,13 @@ use dewpoint_proto::event::{
     Create, Destroy, DiskDisposal, Event, InitialPower, Kind, Snapshot, Stop, Stubborn,
 };
 use dewpoint_proto::ids::{EventId, Generation, RunId, VmId};
-use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, Placement, Restart, VmSpec};
+use dewpoint_proto::spec::{DiskMode, ImageDigest, ImageRef, MacAddr, Nic, Placement, Restart, VmSpec};
 use dewpoint_proto::time::Millis;
 use dewpoint_proto::vm_state::Power;
 use uuid::Uuid;
 
-use super::{Next, Question, Server, plan};
+use super::question::rules_of;
+use super::{Next, Question, Server, needs, plan};
 use crate::execute::history::History;
 use crate::execute::observed::Observed;
 use crate::execute::settings::Settings;
@@ -32,6 +33,7 @@ const OLD: EventId = EventId(Uuid::from_u128(1));
 /// One question, changed by each test where it matters: a VM that runs, and nothing tried yet.
 struct Case {
     kind: Kind,
+    spec: VmSpec,
     history: History,
     seen: Observed,
     now: Duration,
@@ -47,7 +49,8 @@ impl Case {
             image: Seen::There(()),
             uploaded: Seen::Absent,
         };
-        Self { kind, history: History::default(), seen, now: Duration::from_secs(1000), expires: None }
+        let now = Duration::from_secs(1000);
+        Self { kind, spec: spec(), history: History::default(), seen, now, expires: None }
     }
 
     fn after(mut self, entries: impl IntoIterator<Item = Entry>) -> Self {
@@ -69,8 +72,8 @@ impl Case {
         self
     }
 
-    fn next(&self) -> Next {
-        let event = Event {
+    fn event(&self) -> Event {
+        Event {
             id: NEW,
             vm: VM,
             accepted_at: Millis(0),
@@ -78,11 +81,19 @@ impl Case {
             retry_of: None,
             note: String::new(),
             kind: self.kind.clone(),
-        };
+        }
+    }
+
+    /// Whether the anti-spoofing rules are looked at for it.
+    fn looks_at_rules(&self) -> bool {
+        needs(&self.event(), &self.history, &Server::None).shield
+    }
+
+    fn next(&self) -> Next {
         plan(&Question {
-            event: &event,
+            event: &self.event(),
             generation: Generation(2),
-            spec: Some(&spec()),
+            spec: Some(&self.spec),
             history: &self.history,
             observed: &self.seen,
             server: &Server::None,
@@ -225,6 +236,69 @@ fn a_create_does_all_that_is_independent_at_once() {
     assert_eq!(case.steps(), [Step::MakeDisk, Step::MakeSeed]);
     case.seen.image = Seen::Absent;
     assert_eq!(case.steps(), [Step::FetchImage]);
+}
+
+/// A create of a VM with a NIC, at a time when its rules were not looked at.
+fn shielded_create(power: InitialPower) -> Case {
+    let mut case = Case::new(create());
+    let Kind::Create(create) = &mut case.kind else { unreachable!() };
+    create.power = power;
+    case.spec.nics.push(Nic {
+        mac: MacAddr([0x52, 0x54, 0, 0, 0, 1]),
+        network: None,
+        bridge: None,
+        addresses: Vec::new(),
+        gateway4: None,
+        gateway6: None,
+        nameservers: Vec::new(),
+    });
+    let unasked = Seen::Unknown("not looked at".to_owned());
+    case.seen = Observed { domain: Seen::Absent, files: Seen::Absent, shield: unasked, ..case.seen };
+    case
+}
+
+#[test]
+fn a_create_sets_its_rules_unseen_and_again_only_when_that_failed() {
+    let case = || shielded_create(InitialPower::On);
+    assert!(!case().looks_at_rules());
+    assert_eq!(case().steps(), [Step::MakeDisk, Step::MakeSeed, Step::SetShield]);
+    let made = |mut case: Case| {
+        let files = VmFiles { disks: [(NEW, None)].into(), seeds: [NEW].into(), ..VmFiles::default() };
+        case.seen.files = Seen::There(files);
+        case
+    };
+    assert_eq!(made(case().after(did(Step::SetShield))).steps(), [Step::Define]);
+    assert_eq!(made(case().after([began(Step::SetShield)])).steps(), [Step::SetShield], "it was cut off");
+    let mut failed = made(case().after(failed(Step::SetShield, Reason::NetworkError)));
+    assert!(failed.waits_for().contains("tried again"));
+    failed.now += Duration::from_secs(31);
+    assert_eq!(failed.steps(), [Step::SetShield]);
+    let undoing = case().after([began(Step::SetShield), undone()]);
+    assert!(undoing.looks_at_rules(), "an undo sees that nothing is left");
+}
+
+#[test]
+fn a_create_is_not_done_and_starts_nothing_before_its_rules_are_seen_to_be_in_force() {
+    for (power, next) in [(InitialPower::On, Next::step(Step::Start)), (InitialPower::Off, Next::done())] {
+        let defined = || {
+            let mut case = shielded_create(power).after(did(Step::SetShield));
+            case.seen.domain = Seen::There(domain(Power::Off));
+            case.domain(|domain| domain.mark = Seen::There(mark(NEW)))
+        };
+        let mut case = defined().after(did(Step::Define));
+        assert!(case.looks_at_rules());
+        case.seen.shield = Seen::Unknown("nft failed".to_owned());
+        assert!(case.waits_for().contains("nft failed"));
+        // Somebody flushed them, or the host has booted since.
+        case.seen.shield = Seen::Absent;
+        assert!(case.waits_for().contains("no effect that can be seen"));
+        case.now += Duration::from_secs(1);
+        assert_eq!(case.steps(), [Step::SetShield]);
+        case.seen.shield = Seen::There(rules_of(VM, &case.spec));
+        assert_eq!(case.next(), next);
+        // The journal was lost: nothing is started on a look that nobody took.
+        assert_eq!(defined().steps(), [Step::Define]);
+    }
 }
 
 #[test]
