@@ -1,7 +1,8 @@
 //! A host and its agent: the host's world and the journal's file outlive the agent, which runs on a runtime of its own
 //! so that it can be dropped whole, as SIGKILL would.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use dewpoint_agent::clock::SystemClock;
@@ -31,6 +32,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// A file system in memory.
+const MEMORY: &str = "/dev/shm";
+/// Of the folders there; the process that made one follows.
+const PREFIX: &str = "dewpoint-crash-";
 /// Longer than any schedule takes on a busy machine; a test that gets here has hung.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -104,7 +109,7 @@ impl Rig {
     }
 
     /// Where journal and notes are.
-    pub(crate) fn data(&self) -> &std::path::Path {
+    pub(crate) fn data(&self) -> &Path {
         self.dir.path()
     }
 
@@ -150,8 +155,10 @@ impl Rig {
     /// Drops the agent where it stands. What it asked for before is on the host; what it asks from now on is not.
     pub(crate) fn kill(&mut self) {
         if let Some(Agent { runtime, journal, .. }) = self.agent.take() {
+            let reports = journal.reports();
             drop(journal);
             runtime.shutdown_timeout(PATIENCE);
+            until_ended(reports);
         }
         self.world.fuse().mend();
     }
@@ -180,13 +187,16 @@ impl Rig {
 
     /// Asks the agent to finish the step in hand and stop.
     pub(crate) fn drain(&mut self) {
-        let Some(Agent { runtime, stop, running, .. }) = self.agent.take() else { return };
+        let Some(Agent { runtime, journal, stop, running, .. }) = self.agent.take() else { return };
         stop.cancel();
         runtime
             .block_on(async { tokio::time::timeout(PATIENCE, running).await })
             .expect("it drains")
             .expect("well");
+        let reports = journal.reports();
+        drop(journal);
         runtime.shutdown_timeout(PATIENCE);
+        until_ended(reports);
     }
 
     /// Delivers an event to the journal, and hands it to the executor if the agent lives.
@@ -229,7 +239,12 @@ impl Rig {
     pub(crate) fn again(&self) -> Admission {
         let delivery = self.last.clone().expect("an event");
         let Some(agent) = &self.agent else {
-            return alone().block_on(self.open().admit(delivery)).expect("the journal answers");
+            let journal = self.open();
+            let admission = alone().block_on(journal.admit(delivery)).expect("the journal answers");
+            let reports = journal.reports();
+            drop(journal);
+            until_ended(reports);
+            return admission;
         };
         agent.runtime.block_on(async {
             let admission = agent.journal.admit(delivery).await.expect("the journal answers");
@@ -436,11 +451,34 @@ fn quick() -> Settings {
     }
 }
 
-/// The memory disk, where there is one: thousands of journals are synced.
+/// The memory disk, where there is one: thousands of journals are synced. What tests that were killed left there goes.
 fn temp_dir() -> tempfile::TempDir {
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(|| sweep(Path::new(MEMORY)));
+    let prefix = format!("{PREFIX}{}-", std::process::id());
     let mut builder = tempfile::Builder::new();
-    builder.prefix("dewpoint-crash-");
-    builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).expect("a directory")
+    builder.prefix(&prefix);
+    builder.tempdir_in(MEMORY).or_else(|_| builder.tempdir()).expect("a directory")
+}
+
+fn sweep(memory: &Path) {
+    for left in std::fs::read_dir(memory).into_iter().flatten().flatten() {
+        let name = left.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let pid = rest.and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Somebody else's, or swept by another test meanwhile.
+            let _ = std::fs::remove_dir_all(left.path());
+        }
+    }
+}
+
+/// Waits for the end of a journal's thread whose handles are all dropped: the next agent, and whoever removes the folder,
+/// are to find that nobody writes into it any more.
+fn until_ended(mut reports: watch::Receiver<ReportSeq>) {
+    let ended = async { while reports.changed().await.is_ok() {} };
+    let waited = alone().block_on(async { tokio::time::timeout(PATIENCE, ended).await });
+    assert!(waited.is_ok() || std::thread::panicking(), "the journal's thread goes on");
 }
 
 fn alone() -> Runtime {
