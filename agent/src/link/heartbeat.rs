@@ -66,7 +66,11 @@ pub(super) async fn gather(parts: Parts) -> Result<Box<Facts>, JournalError> {
     let vms = vms.unwrap_or_else(|_| Err(late("the state of the VMs")));
     all.extend(vms.as_ref().err().cloned());
     match degraded {
-        Ok(degraded) => all.extend(degraded),
+        // The inventory tells of the journal as well, as it is shown on the spot: once is enough.
+        Ok(mut degraded) => {
+            degraded.retain(|cause| withheld.as_ref().is_none_or(|told| told.reason != cause.reason));
+            all.append(&mut degraded);
+        }
         Err(_) => all.push(late("what is wrong with the host")),
     }
     Ok(Box::new(Facts { vms, capacity: capacity.ok(), degraded: all, running, withheld }))

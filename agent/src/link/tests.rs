@@ -1,6 +1,6 @@
 //! The link against a coordinator that duplicates, reorders, forgets, breaks off and contradicts.
 
-use dewpoint_proto::cause::Reason;
+use dewpoint_proto::cause::{Cause, Reason};
 use dewpoint_proto::event::Body;
 use dewpoint_proto::ids::{ReportSeq, Seq, Term};
 use dewpoint_proto::vm_state::Power;
@@ -306,11 +306,7 @@ async fn the_inventory_follows_the_welcome_and_changes_follow_it() {
     assert!(chunk.complete);
     assert_eq!((chunk.vms.len(), chunk.start_count), (2, 1));
     host.inventory.vms.lock().unwrap()[1].power = Power::Running;
-    host.inventory
-        .degraded
-        .lock()
-        .unwrap()
-        .push(dewpoint_proto::cause::Cause::new(Reason::HypervisorDown, "libvirt is away"));
+    host.inventory.degraded.lock().unwrap().push(Cause::new(Reason::HypervisorDown, "libvirt is away"));
     let beat = session.heartbeat(|beat| !beat.changed.is_empty()).await;
     assert_eq!(beat.changed.len(), 1);
     assert_eq!(beat.changed[0].vm_id, vm(2).to_string());
@@ -372,6 +368,9 @@ async fn what_the_full_disk_withholds_is_acknowledged_once_there_is_room() {
     let (mut session, _) = coordinator.welcomed(1, 0).await;
     session.heartbeat(|beat| beat.window == 8).await;
     disk.fill();
+    // As the inventory has it from the journal.
+    let shown = Cause::new(Reason::JournalError, "shown on the spot");
+    host.inventory.degraded.lock().unwrap().push(shown.clone());
     let events = creates(3);
     for seq in 1..=3 {
         session.deliver(seq, &events[seq as usize - 1]).await;
@@ -379,13 +378,15 @@ async fn what_the_full_disk_withholds_is_acknowledged_once_there_is_room() {
     let withheld = session
         .until(|message| match message {
             from_agent::Message::Accepted(_) => panic!("acknowledged what is not on disk"),
-            from_agent::Message::Heartbeat(beat) if beat.window == 0 && !beat.degraded.is_empty() => {
-                Some(beat)
+            from_agent::Message::Heartbeat(beat) if beat.window == 0 => {
+                beat.degraded.iter().any(|cause| cause.text != shown.text).then_some(beat)
             }
             _ => None,
         })
         .await;
     assert_eq!(withheld.degraded[0].reason, "JOURNAL_ERROR");
+    assert_eq!(withheld.degraded.len(), 1, "told once");
+    host.inventory.degraded.lock().unwrap().clear();
     assert!(host.executor.try_recv().is_err());
     disk.empty();
     session.accepted(3).await;
