@@ -27,7 +27,7 @@ pub async fn run(effort: Effort, lab: &Lab, agent: &Agent) {
     let image = image();
     let mut pairs = Vec::new();
     // The first brings the image into the cache, and QEMU into the page cache.
-    for round in 0..=effort.of(5, 25) {
+    for round in 0..=effort.of(7, 75) {
         let (vm, create) = event(lab, &image, InitialPower::On);
         let value = carried_out(&mut local, create).await;
         let baseline = bare(&libvirt, vm);
