@@ -17,7 +17,8 @@ SEED ?=
 help: ## This list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-demo: setup ## A VM's whole life on this machine, from create to destroy (KEEP=1 leaves it running).
+demo: ## A VM's whole life on this machine, from create to destroy (KEEP=1 leaves it running).
+	@scripts/setup --demo
 	@scripts/libvirt-up
 	@echo "demo: building"
 	@$(CARGO) build --locked --profile $(PROFILE) -p dewpoint-agent -p dewpoint-coordinator -p dewpoint
