@@ -2,6 +2,7 @@
 //! in-memory host and a real journal.
 
 mod cut;
+mod folder;
 mod keep;
 mod later;
 mod random;

@@ -2,7 +2,7 @@
 //! so that it can be dropped whole, as SIGKILL would.
 
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dewpoint_agent::clock::SystemClock;
@@ -32,10 +32,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// A file system in memory.
-const MEMORY: &str = "/dev/shm";
-/// Of the folders there; the process that made one follows.
-const PREFIX: &str = "dewpoint-crash-";
+use crate::folder;
+
 /// Longer than any schedule takes on a busy machine; a test that gets here has hung.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -83,7 +81,7 @@ impl Rig {
         });
         let mut rig = Self {
             world,
-            dir: temp_dir(),
+            dir: folder::fresh(),
             agent: None,
             server: watch::Sender::new(Server::At(ImageServer("http://images".to_owned()))),
             hold: watch::Sender::new(false),
@@ -155,10 +153,8 @@ impl Rig {
     /// Drops the agent where it stands. What it asked for before is on the host; what it asks from now on is not.
     pub(crate) fn kill(&mut self) {
         if let Some(Agent { runtime, journal, .. }) = self.agent.take() {
-            let reports = journal.reports();
-            drop(journal);
             runtime.shutdown_timeout(PATIENCE);
-            until_ended(reports);
+            close(journal);
         }
         self.world.fuse().mend();
     }
@@ -193,10 +189,8 @@ impl Rig {
             .block_on(async { tokio::time::timeout(PATIENCE, running).await })
             .expect("it drains")
             .expect("well");
-        let reports = journal.reports();
-        drop(journal);
         runtime.shutdown_timeout(PATIENCE);
-        until_ended(reports);
+        close(journal);
     }
 
     /// Delivers an event to the journal, and hands it to the executor if the agent lives.
@@ -241,9 +235,7 @@ impl Rig {
         let Some(agent) = &self.agent else {
             let journal = self.open();
             let admission = alone().block_on(journal.admit(delivery)).expect("the journal answers");
-            let reports = journal.reports();
-            drop(journal);
-            until_ended(reports);
+            close(journal);
             return admission;
         };
         agent.runtime.block_on(async {
@@ -451,31 +443,11 @@ fn quick() -> Settings {
     }
 }
 
-/// The memory disk, where there is one: thousands of journals are synced. What tests that were killed left there goes.
-fn temp_dir() -> tempfile::TempDir {
-    static SWEPT: Once = Once::new();
-    SWEPT.call_once(|| sweep(Path::new(MEMORY)));
-    let prefix = format!("{PREFIX}{}-", std::process::id());
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix);
-    builder.tempdir_in(MEMORY).or_else(|_| builder.tempdir()).expect("a directory")
-}
-
-fn sweep(memory: &Path) {
-    for left in std::fs::read_dir(memory).into_iter().flatten().flatten() {
-        let name = left.file_name();
-        let rest = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        let pid = rest.and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            // Somebody else's, or swept by another test meanwhile.
-            let _ = std::fs::remove_dir_all(left.path());
-        }
-    }
-}
-
-/// Waits for the end of a journal's thread whose handles are all dropped: the next agent, and whoever removes the folder,
-/// are to find that nobody writes into it any more.
-fn until_ended(mut reports: watch::Receiver<ReportSeq>) {
+/// Drops a journal's last handle, and waits for the end of its thread: the next agent, and whoever removes the folder, are
+/// to find that nobody writes into it any more.
+fn close(journal: Journal) {
+    let mut reports = journal.reports();
+    drop(journal);
     let ended = async { while reports.changed().await.is_ok() {} };
     let waited = alone().block_on(async { tokio::time::timeout(PATIENCE, ended).await });
     assert!(waited.is_ok() || std::thread::panicking(), "the journal's thread goes on");
