@@ -1,11 +1,12 @@
 //! `create`: builds a VM from an image.
 //!
-//! **Proof.** Powered on: the live domain bears the event's run. Left off: the persistent mark bears the event.
+//! **Proof.** Powered on: the live domain bears the event's run. Left off: the persistent mark bears the event, and the
+//! anti-spoofing rules are in force.
 //!
 //! **A crash between asking and seeing.** Disk and seed take their names only when they are whole, so a half-made one is
-//! made again under the same id. A domain that was defined bears the event and is not defined again. A start that was
-//! asked for and not seen: libvirt carries it out or not; the domain is looked at, waited for while it is busy, and
-//! started only when it is off.
+//! made again under the same id. A domain that was defined bears the event and is not defined again. Rules whose setting
+//! was cut off are set again. A start that was asked for and not seen: libvirt carries it out or not; the domain is
+//! looked at, waited for while it is busy, and started only when it is off.
 //!
 //! **Undo** removes what bears the event, disks at once: destroy's plan, for the event's own things alone.
 
@@ -58,7 +59,7 @@ fn switch_on(question: &Question<'_>, create: &Create, domain: &Domain) -> Plan 
         return Ok(Next::done());
     }
     if !looks_at_rules(question.history) {
-        // It bears the event, and the journal knows of no define: harmless to repeat, and from then on all is as usual.
+        // The journal that knew of the define is lost: repeating it is harmless, and nothing starts before a look.
         return Ok(Next::step(Step::Define));
     }
     if question.history.done(Step::Start) {
