@@ -82,8 +82,8 @@ pub(super) struct Shared {
 /// What the keeper goes by, beside the journal.
 #[derive(Default)]
 struct Ears {
-    /// All domains were listed once: before that nothing is judged.
-    stock_taken: bool,
+    /// The VMs that there are, once all domains were listed: before that nothing is judged, and all are listened to.
+    known: Option<BTreeSet<VmId>>,
     heard: HashMap<VmId, Heard>,
 }
 
@@ -157,8 +157,8 @@ impl Executor {
                     self.shared.open(event.vm(), vec![Incoming::New(event)]);
                 }
                 happened = next_event(&mut events) => match happened {
-                    Ok(DomainEvent::Changed(vm, _)) => self.shared.ring(vm),
-                    Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => self.shared.ring_all(),
+                    Ok(DomainEvent::Changed(vm, word)) => self.shared.hear(vm, word),
+                    Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => self.shared.was_deaf(),
                     // The hypervisor has ended, so there is nothing more to come; sweeps look all the same.
                     Err(RecvError::Closed) => events = None,
                 },
@@ -283,7 +283,7 @@ impl Shared {
         if let Some(door) = self.doors().get_mut(&vm) {
             door.look = false;
         }
-        self.ears().stock_taken
+        self.ears().known.is_some()
     }
 
     /// Whether an event has come for the VM.
@@ -291,20 +291,34 @@ impl Shared {
         self.doors().get(&vm).is_some_and(|door| !door.waiting.is_empty())
     }
 
-    /// All domains were listed.
-    pub(super) fn stock_taken(&self) {
-        self.ears().stock_taken = true;
+    /// All domains were listed: nothing is kept any more of what was heard of others than these, and those with a lane.
+    pub(super) fn stock_taken(&self, known: BTreeSet<VmId>) {
+        let doors = self.doors();
+        let mut ears = self.ears();
+        ears.heard.retain(|vm, _| known.contains(vm) || doors.contains_key(vm));
+        ears.known = Some(known);
     }
 
-    /// Keeps what was heard of a VM that is known, or has a lane. False: of another domain, or nothing is judged yet.
-    pub(super) fn hear(&self, vm: VmId, word: String, known: &BTreeSet<VmId>) -> bool {
-        if !known.contains(&vm) && !self.doors().contains_key(&vm) {
-            return false;
-        }
-        let now = self.now();
-        let mut ears = self.ears();
-        ears.heard.entry(vm).or_default().put(word, now);
-        ears.stock_taken
+    /// Keeps what libvirt says of a VM, before anyone looks at it. Waits for nothing: while libvirt is slow to answer, what
+    /// it tells tells most.
+    fn hear(self: &Arc<Self>, vm: VmId, word: String) {
+        let judged = {
+            let has_lane = self.doors().contains_key(&vm);
+            let now = self.now();
+            let mut ears = self.ears();
+            if !has_lane && ears.known.as_ref().is_some_and(|known| !known.contains(&vm)) {
+                return;
+            }
+            ears.heard.entry(vm).or_default().put(word, now);
+            ears.known.is_some()
+        };
+        if judged { self.look_at(vm) } else { self.ring(vm) }
+    }
+
+    /// Something may have been missed: what is left of what was heard would be a half-truth.
+    fn was_deaf(&self) {
+        self.ears().heard.clear();
+        self.ring_all();
     }
 
     /// What was heard of a VM and is not noted yet.
@@ -315,6 +329,13 @@ impl Shared {
     /// A VM's configuration was looked at.
     pub(super) fn saw_config(&self, vm: VmId, seen: ConfigSeen) {
         self.ears().heard.entry(vm).or_default().config = Some(seen);
+    }
+
+    /// A VM's configuration was written, or may have been: what was looked at may be what was there before.
+    pub(super) fn forget_config(&self, vm: VmId) {
+        if let Some(heard) = self.ears().heard.get_mut(&vm) {
+            heard.config = None;
+        }
     }
 
     /// A VM's configuration, as it was looked at last.
@@ -333,11 +354,6 @@ impl Shared {
     pub(super) fn after_event(&self, vm: VmId) {
         let now = self.now();
         self.ears().heard.entry(vm).or_default().after_event(now);
-    }
-
-    /// Forgets what was heard of all other VMs.
-    pub(super) fn heed_only(&self, known: &BTreeSet<VmId>) {
-        self.ears().heard.retain(|vm, _| known.contains(vm));
     }
 
     /// Since the host booted.

@@ -38,7 +38,8 @@ pub struct Bounds {
     pub starts: usize,
     /// How often all VMs are looked at though nothing was heard.
     pub stock: Duration,
-    /// How long after something was heard, so that much of it is one look.
+    /// How long after something was heard, so that much of it is one look; and how long after an end was seen, so that
+    /// libvirt has told of it.
     pub settle: Duration,
 }
 

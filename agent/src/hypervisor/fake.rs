@@ -51,10 +51,8 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn list(&self) -> Result<Domains, Cause> {
-        match self.0.script().next("list-domains") {
-            Some(fault) => Err(fault.cause("list-domains")),
-            None => Ok(self.0.change(|state| state.look_at_all())),
-        }
+        self.look("list-domains").await?;
+        Ok(self.0.change(|state| state.look_at_all()))
     }
 
     async fn disk_files(&self) -> Result<BTreeMap<VmId, Vec<PathBuf>>, Cause> {
@@ -65,6 +63,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn inspect(&self, which: Option<VmId>) -> Result<BTreeMap<VmId, Inspected>, Cause> {
+        self.look("inspect-domains").await?;
         let mut domains = self.list().await?;
         domains.retain(|vm, _| which.is_none_or(|which| which == *vm));
         let details = self.0.change(|state| domains.keys().map(|vm| (*vm, state.details(*vm))).collect());
@@ -126,6 +125,13 @@ impl Hypervisor for FakeHypervisor {
 }
 
 impl FakeHypervisor {
+    /// A look that may go wrong, or be slow.
+    async fn look(&self, name: &str) -> Result<(), Cause> {
+        let fault = self.0.script().next(name);
+        self.0.script().pass(name).await;
+        fault.map_or(Ok(()), |fault| Err(fault.cause(name)))
+    }
+
     async fn carry_out(&self, call: Call) -> Result<Option<Consistency>, Cause> {
         if let Call::BeginBackup { vm, freeze: Freeze::Not(why), .. } = &call {
             let begun = self.0.change(|state| state.carry_out(&call));

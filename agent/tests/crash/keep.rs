@@ -11,7 +11,7 @@ use dewpoint_proto::ids::{RunId, VmId};
 use dewpoint_proto::spec::{Placement, Restart};
 use dewpoint_proto::vm_state::{IncidentKind, Power};
 
-use crate::rig::{Rig, create_kept};
+use crate::rig::{PATIENCE, Rig, create_kept};
 
 fn stop() -> Kind {
     Kind::Stop(Stop { stubborn: Stubborn::Force, timeout_seconds: None })
@@ -81,6 +81,43 @@ fn a_restart_by_policy_cut_at_any_point_is_one_run() {
         assert_on(&rig, vm, 2, &format!("cut at {point} ({at})"));
         assert_eq!(happened(&rig, vm), Some(IncidentKind::QemuCrashed));
     }
+}
+
+/// libvirt is slow to answer as long as it ends any VM's QEMU.
+#[test]
+fn what_is_told_while_libvirt_is_slow_to_answer_is_heard() {
+    let (rig, vm) = host_with_vm(Restart::OnCrash);
+    let script = rig.world.script();
+    script.always("inspect-domains", Fault::fails());
+    rig.world.change(|state| state.tell(vm, "defined/updated"));
+    rig.until(|world| world.script().made("inspect-domains") > 0);
+    ["list-domains", "inspect-domains"].iter().for_each(|look| script.shut(look));
+    let lists = script.made("list-domains");
+    rig.until(|world| world.script().made("list-domains") > lists);
+    rig.world.change(|state| {
+        state.tell(vm, "crashed/panicked");
+        state.power_off_untold(vm, "shutoff/crashed");
+        state.tell(vm, "stopped/crashed");
+    });
+    script.let_go("list-domains");
+    rig.until(|world| is_on(world, vm));
+    assert_eq!(happened(&rig, vm), Some(IncidentKind::GuestPanicked));
+}
+
+/// Its state changes first, and other connections may see that before this one is told.
+#[test]
+fn an_end_that_is_seen_before_it_is_told_of_is_not_misjudged() {
+    let (mut rig, vm) = host_with_vm(Restart::OnCrash);
+    rig.is_told_within(PATIENCE);
+    let looks = rig.world.script().made("observe-domain");
+    rig.world.change(|state| state.power_off_untold(vm, "shutoff/crashed"));
+    rig.until(|world| world.script().made("observe-domain") > looks);
+    rig.world.change(|state| {
+        state.tell(vm, "crashed/panicked");
+        state.tell(vm, "stopped/crashed");
+    });
+    rig.until(|world| is_on(world, vm));
+    assert_eq!(happened(&rig, vm), Some(IncidentKind::GuestPanicked));
 }
 
 #[test]

@@ -35,7 +35,7 @@ use uuid::Uuid;
 use crate::folder;
 
 /// Longer than any schedule takes on a busy machine; a test that gets here has hung.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A host, and the agent on it while it lives.
 pub(crate) struct Rig {
@@ -52,6 +52,8 @@ pub(crate) struct Rig {
     last: Option<Delivery>,
     /// Kept for `why` only where a test reads them: thousands of agents need none.
     keeps_notes: bool,
+    /// How long libvirt may take to tell of what is seen.
+    settle: Duration,
 }
 
 struct Agent {
@@ -92,6 +94,7 @@ impl Rig {
             generation: Generation(0),
             last: None,
             keeps_notes: false,
+            settle: Duration::from_millis(1),
         };
         rig.start();
         rig
@@ -104,6 +107,13 @@ impl Rig {
         rig.keeps_notes = true;
         rig.start();
         rig
+    }
+
+    /// From the next agent on, which is started, an end is given so long to be told of.
+    pub(crate) fn is_told_within(&mut self, settle: Duration) {
+        self.kill();
+        self.settle = settle;
+        self.start();
     }
 
     /// Where journal and notes are.
@@ -135,7 +145,7 @@ impl Rig {
         let executor = Executor::new(Parts {
             journal: journal.clone(),
             effects,
-            settings: quick(),
+            settings: quick(self.settle),
             server: self.server.subscribe(),
             hold: self.hold.subscribe(),
             board: self.board.clone(),
@@ -418,7 +428,7 @@ impl Drop for Rig {
 }
 
 /// Bounds that let a schedule end in milliseconds.
-fn quick() -> Settings {
+fn quick(settle: Duration) -> Settings {
     Settings {
         guest_timeout: Duration::from_millis(40),
         ask_again: Duration::from_millis(15),
@@ -436,7 +446,7 @@ fn quick() -> Settings {
             backoff_most: Duration::from_millis(4),
             starts: Rig::STARTS,
             stock: Duration::from_millis(20),
-            settle: Duration::from_millis(1),
+            settle,
             ..keep::Bounds::default()
         },
         ..Settings::with_bridge("dewpoint0".parse().expect("a name"))

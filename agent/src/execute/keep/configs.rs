@@ -27,9 +27,11 @@ pub(super) struct Configs {
 
 impl Configs {
     /// Something was told of a domain.
-    pub(super) fn heard(&mut self, vm: VmId, word: &str) {
+    pub(super) fn heard(&mut self, shared: &Shared, vm: VmId, word: &str) {
         if is_of_config(word) {
             self.compared.remove(&vm);
+            // It may have been looked at since it was heard of, while libvirt had yet to write it.
+            shared.forget_config(vm);
         }
     }
 

@@ -30,6 +30,12 @@ pub fn why_off(detail: &str, heard: &[String]) -> IncidentKind {
     }
 }
 
+/// Whether libvirt has told how the present run ended.
+#[must_use]
+pub fn tells_an_end(heard: &[String]) -> bool {
+    since_start(heard).iter().any(|word| word.starts_with("stopped/") || word.starts_with("crashed/"))
+}
+
 /// What somebody did to a VM whose start was asked for and not answered, so that the start was carried out and its run is
 /// over; none: nothing that is known. `before`: why it was to be started. The same again tells nothing, and pulling the
 /// plug of a guest that panicked is our own doing.

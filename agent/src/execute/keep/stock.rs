@@ -1,11 +1,10 @@
 //! Taking stock of all VMs, at the start, when something was heard, and now and then; each VM that is not as wanted then
 //! gets a look in its lane. Nothing is judged before the first complete list.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dewpoint_proto::ids::VmId;
 use dewpoint_proto::vm_state::Power;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
@@ -80,7 +79,6 @@ pub(in crate::execute) async fn run(shared: Arc<Shared>) {
     let mut events = Some(shared.parts.effects.hypervisor.events());
     let mut words = shared.parts.keeping.words();
     let mut hold = shared.parts.hold.clone();
-    let mut known = BTreeSet::new();
     let mut configs = Configs::default();
     let bounds = shared.parts.settings.keep.clone();
     let mut due = Instant::now();
@@ -89,15 +87,10 @@ pub(in crate::execute) async fn run(shared: Arc<Shared>) {
             () = shared.stop.cancelled() => return,
             heard = next_event(&mut events) => match heard {
                 Ok(DomainEvent::Changed(vm, word)) => {
-                    configs.heard(vm, &word);
-                    if shared.hear(vm, word, &known) {
-                        shared.look_at(vm);
-                    }
+                    configs.heard(&shared, vm, &word);
                     due = due.min(Instant::now() + bounds.settle);
                 }
                 Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => {
-                    // What is left of it would be a half-truth.
-                    shared.heed_only(&BTreeSet::new());
                     configs.all_may_be_edited();
                     due = Instant::now();
                 }
@@ -108,14 +101,13 @@ pub(in crate::execute) async fn run(shared: Arc<Shared>) {
             () = sleep_until(due) => {
                 let taken = take(&shared, &mut configs).await;
                 due = Instant::now() + if taken.is_some() { bounds.stock } else { shared.parts.settings.sweep };
-                known = taken.unwrap_or(known);
             }
         }
     }
 }
 
-/// One look at all; the VMs that there are. None: libvirt or the journal does not answer, and nothing is concluded.
-async fn take(shared: &Arc<Shared>, configs: &mut Configs) -> Option<BTreeSet<VmId>> {
+/// One look at all. None: libvirt or the journal does not answer, and nothing is concluded.
+async fn take(shared: &Arc<Shared>, configs: &mut Configs) -> Option<()> {
     let before = rows(shared).await?;
     let domains = match shared.parts.effects.hypervisor.list().await {
         Ok(domains) => domains,
@@ -126,18 +118,17 @@ async fn take(shared: &Arc<Shared>, configs: &mut Configs) -> Option<BTreeSet<Vm
     };
     // What changed while libvirt was asked is looked at the next time.
     let mut rows = rows(shared).await?;
+    let known = rows.iter().map(|row| row.vm).collect();
     rows.retain(|row| before.iter().any(|old| old == row));
     shared.parts.keeping.attend(attention::all(&rows, &domains));
-    shared.stock_taken();
+    shared.stock_taken(known);
     // A look that had to wait, for a domain that was busy for a moment, is taken again though all seems well.
     let waits = |row: &VmRow| shared.parts.keeping.says_of(row.vm);
     for row in rows.iter().filter(|row| is_worth_a_look(row, &domains) || waits(row)) {
         shared.look_at(row.vm);
     }
-    let known = before.into_iter().map(|row| row.vm).collect();
-    shared.heed_only(&known);
     configs.look(shared, &rows, &domains).await;
-    Some(known)
+    Some(())
 }
 
 async fn rows(shared: &Shared) -> Option<Vec<VmRow>> {

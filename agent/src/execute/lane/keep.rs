@@ -24,10 +24,17 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Lane, Turn};
 use crate::execute::keep::board::Standing;
 use crate::execute::keep::decide::{self, Keep, Question, StartAs, Wait};
+use crate::execute::keep::incident::{is_down, tells_an_end};
 use crate::execute::plan::question::rules_of;
 use crate::hypervisor::{Call, Domain, Mark, Seen};
 use crate::journal::kept::Kept;
 use crate::journal::{JournalError, VmRow};
+
+/// Whether it is about to be noted that a run has ended.
+fn notes_an_end(row: &VmRow, decided: &Keep) -> bool {
+    let Keep::Note(kept) = decided else { return false };
+    kept.noted != row.kept.noted && kept.noted.as_ref().is_some_and(|noted| is_down(noted.what))
+}
 
 impl Lane {
     /// One look; none: there is nothing to do before something changes.
@@ -49,18 +56,13 @@ impl Lane {
         let shared = &self.shared;
         let Some(row) = shared.parts.journal.vm(self.vm).await? else { return Ok(None) };
         let domain = shared.parts.effects.hypervisor.observe(self.vm).await;
-        let heard = shared.heard(self.vm);
-        let config = shared.config_of(self.vm);
-        let decided = decide::keep(&Question {
-            row: &row,
-            domain: &domain,
-            heard: &heard,
-            now: shared.parts.journal.now(),
-            word: &shared.parts.keeping.word(self.vm),
-            held: shared.held(),
-            config: config.as_ref(),
-            bounds: &shared.parts.settings.keep,
-        });
+        let mut heard = shared.heard(self.vm);
+        let mut decided = self.decide(&row, &domain, &heard);
+        if notes_an_end(&row, &decided) && !tells_an_end(&heard) {
+            self.let_it_be_told().await;
+            heard = shared.heard(self.vm);
+            decided = self.decide(&row, &domain, &heard);
+        }
         match (decided, domain) {
             (Keep::Rest, _) => {
                 shared.parts.keeping.clear(self.vm);
@@ -82,6 +84,34 @@ impl Lane {
             (Keep::Start(by), Seen::There(domain)) => self.start(&row, &domain, by).await.map(Some),
             (Keep::PowerOff, _) => Ok(Some(self.pull_the_plug().await)),
             (Keep::Start(_), _) => Ok(None),
+        }
+    }
+
+    fn decide(&self, row: &VmRow, domain: &Seen<Domain>, heard: &[String]) -> Keep {
+        let shared = &self.shared;
+        decide::keep(&Question {
+            row,
+            domain,
+            heard,
+            now: shared.parts.journal.now(),
+            word: &shared.parts.keeping.word(self.vm),
+            held: shared.held(),
+            config: shared.config_of(self.vm).as_ref(),
+            bounds: &shared.parts.settings.keep,
+        })
+    }
+
+    /// What is seen may be so a moment before libvirt tells of it, and its state alone tells less: so long that is waited
+    /// for. Nothing comes when libvirt was restarted, or was away, as the run ended.
+    async fn let_it_be_told(&self) {
+        let shared = &self.shared;
+        let until = shared.now().saturating_add(shared.parts.settings.keep.settle);
+        while shared.now() < until
+            && !shared.stop.is_cancelled()
+            && !shared.is_called(self.vm)
+            && !tells_an_end(&shared.heard(self.vm))
+        {
+            shared.sleep(self.vm, Some(until), shared.parts.settings.keep.settle).await;
         }
     }
 

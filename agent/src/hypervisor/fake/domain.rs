@@ -215,6 +215,12 @@ impl State {
 
     /// The plug is pulled, or the guest went down: libvirt deletes the target of a backup that was at work.
     pub fn power_off(&mut self, vm: VmId, detail: &str) {
+        self.power_off_untold(vm, detail);
+        self.told.push(DomainEvent::Changed(vm, detail.to_owned()));
+    }
+
+    /// The same, and libvirt has yet to tell of it.
+    pub fn power_off_untold(&mut self, vm: VmId, detail: &str) {
         let Some(domain) = self.domains.get_mut(&vm) else { return };
         domain.go_off(detail);
         if let Some((event, BackupJob::Running { .. })) = domain.backup.take()
@@ -222,7 +228,6 @@ impl State {
         {
             folder.snapshots.remove(&event);
         }
-        self.told.push(DomainEvent::Changed(vm, detail.to_owned()));
     }
 
     fn start(&mut self, vm: VmId) -> Result<(), Cause> {
