@@ -25,12 +25,12 @@ pub use self::hold::LaneHold;
 use super::apply::Effects;
 use super::history::History;
 use super::keep::board::Board;
-use super::keep::stock::{self, Heard};
+use super::keep::ears::Ears;
+use super::keep::stock;
 use super::lane::{Incoming, Lane};
 use super::plan::Server;
 use super::settings::Settings;
 use crate::hypervisor::{DomainEvent, Hypervisor};
-use crate::journal::kept::ConfigSeen;
 use crate::journal::rows::Parked;
 use crate::journal::{Journal, JournalError, Journaled, Written};
 use crate::network::Shield;
@@ -76,15 +76,8 @@ pub(super) struct Shared {
     /// Taken by the loop.
     pulses: Mutex<Option<mpsc::Receiver<oneshot::Sender<()>>>>,
     lanes: TaskTracker,
-    ears: Mutex<Ears>,
-}
-
-/// What the keeper goes by, beside the journal.
-#[derive(Default)]
-struct Ears {
-    /// The VMs that there are, once all domains were listed: before that nothing is judged, and all are listened to.
-    known: Option<BTreeSet<VmId>>,
-    heard: HashMap<VmId, Heard>,
+    /// What the keeper goes by, beside the journal.
+    pub(super) ears: Ears,
 }
 
 /// Where events wait to be taken in by their lane.
@@ -110,7 +103,7 @@ impl Executor {
             doors: Mutex::default(),
             pulses: Mutex::new(Some(pulses)),
             lanes: TaskTracker::new(),
-            ears: Mutex::default(),
+            ears: Ears::default(),
         };
         Self { shared: Arc::new(shared), pulse }
     }
@@ -283,7 +276,7 @@ impl Shared {
         if let Some(door) = self.doors().get_mut(&vm) {
             door.look = false;
         }
-        self.ears().known.is_some()
+        self.ears.may_judge()
     }
 
     /// Whether an event has come for the VM.
@@ -291,69 +284,21 @@ impl Shared {
         self.doors().get(&vm).is_some_and(|door| !door.waiting.is_empty())
     }
 
-    /// All domains were listed: nothing is kept any more of what was heard of others than these, and those with a lane.
+    /// All domains were listed, and these VMs are the host's.
     pub(super) fn stock_taken(&self, known: BTreeSet<VmId>) {
         let doors = self.doors();
-        let mut ears = self.ears();
-        ears.heard.retain(|vm, _| known.contains(vm) || doors.contains_key(vm));
-        ears.known = Some(known);
+        self.ears.stock_taken(known, |vm| doors.contains_key(vm));
     }
 
-    /// Keeps what libvirt says of a VM, before anyone looks at it. Waits for nothing: while libvirt is slow to answer, what
-    /// it tells tells most.
+    /// libvirt says something of a domain: kept before anyone looks at it.
     fn hear(self: &Arc<Self>, vm: VmId, word: String) {
-        let judged = {
-            let has_lane = self.doors().contains_key(&vm);
-            let now = self.now();
-            let mut ears = self.ears();
-            if !has_lane && ears.known.as_ref().is_some_and(|known| !known.contains(&vm)) {
-                return;
-            }
-            ears.heard.entry(vm).or_default().put(word, now);
-            ears.known.is_some()
-        };
-        if judged { self.look_at(vm) } else { self.ring(vm) }
+        let has_lane = self.doors().contains_key(&vm);
+        if self.ears.hear(vm, word, has_lane, self.now()) { self.look_at(vm) } else { self.ring(vm) }
     }
 
-    /// Something may have been missed: what is left of what was heard would be a half-truth.
     fn was_deaf(&self) {
-        self.ears().heard.clear();
+        self.ears.were_deaf();
         self.ring_all();
-    }
-
-    /// What was heard of a VM and is not noted yet.
-    pub(super) fn heard(&self, vm: VmId) -> Vec<String> {
-        self.ears().heard.get(&vm).map(Heard::words).unwrap_or_default()
-    }
-
-    /// A VM's configuration was looked at.
-    pub(super) fn saw_config(&self, vm: VmId, seen: ConfigSeen) {
-        self.ears().heard.entry(vm).or_default().config = Some(seen);
-    }
-
-    /// A VM's configuration was written, or may have been: what was looked at may be what was there before.
-    pub(super) fn forget_config(&self, vm: VmId) {
-        if let Some(heard) = self.ears().heard.get_mut(&vm) {
-            heard.config = None;
-        }
-    }
-
-    /// A VM's configuration, as it was looked at last.
-    pub(super) fn config_of(&self, vm: VmId) -> Option<ConfigSeen> {
-        self.ears().heard.get(&vm)?.config.clone()
-    }
-
-    /// So much of what was heard of a VM, the oldest, is noted.
-    pub(super) fn noted(&self, vm: VmId, count: usize) {
-        if let Some(heard) = self.ears().heard.get_mut(&vm) {
-            heard.noted(count);
-        }
-    }
-
-    /// An event of the VM has ended: what was heard of its own doings is not news.
-    pub(super) fn after_event(&self, vm: VmId) {
-        let now = self.now();
-        self.ears().heard.entry(vm).or_default().after_event(now);
     }
 
     /// Since the host booted.
@@ -400,10 +345,6 @@ impl Shared {
 
     fn bell(&self, vm: VmId) -> Arc<Notify> {
         self.doors().get(&vm).map(|door| Arc::clone(&door.bell)).unwrap_or_default()
-    }
-
-    fn ears(&self) -> MutexGuard<'_, Ears> {
-        self.ears.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn doors(&self) -> MutexGuard<'_, HashMap<VmId, Door>> {

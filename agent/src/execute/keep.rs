@@ -5,14 +5,15 @@
 //! what libvirt says ─▶ stock (all VMs) ─▶ a look at one VM, in its lane ─▶ decide (pure) ─▶ journal ─▶ start
 //! ```
 //!
-//! Owns: nothing but a board that shows what it waits for. It acts in the VM's lane, so that a VM never has two deciders,
-//! and an event that arrives goes first. Never: changes what is wanted, powers off a guest that answers, defines or
-//! undefines, resumes, or repairs what somebody else changed: that is named, for a person to mend.
+//! Owns: what was heard and is not noted yet, and a board that shows what it waits for. It acts in the VM's lane, so that a
+//! VM never has two deciders, and an event that arrives goes first. Never: changes what is wanted, powers off a guest that
+//! answers, defines or undefines, resumes, or repairs what somebody else changed: that is named, for a person to mend.
 
 pub mod attention;
 pub mod board;
 mod configs;
 pub mod decide;
+pub(super) mod ears;
 mod edited;
 pub mod incident;
 pub mod next;

@@ -299,7 +299,7 @@ impl Lane {
         work.end();
         span_of(work).in_scope(|| ended(&outcome));
         self.shared.parts.board.clear(work.id());
-        self.shared.after_event(self.vm);
+        self.shared.ears.after_event(self.vm, self.shared.now());
         self.ended.push((work.id(), outcome));
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dewpoint_proto::ids::VmId;
 use tokio::time::Instant;
 
-use super::stock::is_of_config;
+use super::ears::is_of_config;
 use crate::execute::executor::Shared;
 use crate::hypervisor::{Control, Domain, Domains, Seen};
 use crate::journal::VmRow;
@@ -31,7 +31,7 @@ impl Configs {
         if is_of_config(word) {
             self.compared.remove(&vm);
             // It may have been looked at since it was heard of, while libvirt had yet to write it.
-            shared.forget_config(vm);
+            shared.ears.forget_config(vm);
         }
     }
 
@@ -56,7 +56,7 @@ impl Configs {
             let Some(digest) = details.config.clone() else { continue };
             let seen = ConfigSeen { generation: row.generation, digest };
             if row.kept.config.as_ref() != Some(&seen) {
-                shared.saw_config(row.vm, seen);
+                shared.ears.saw_config(row.vm, seen);
                 shared.look_at(row.vm);
             }
         }

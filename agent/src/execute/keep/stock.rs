@@ -1,9 +1,7 @@
 //! Taking stock of all VMs, at the start, when something was heard, and now and then; each VM that is not as wanted then
 //! gets a look in its lane. Nothing is judged before the first complete list.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use dewpoint_proto::vm_state::Power;
 use tokio::sync::broadcast::error::RecvError;
@@ -14,65 +12,7 @@ use super::configs::Configs;
 use crate::execute::executor::{Shared, next_event};
 use crate::hypervisor::{Domain, DomainEvent, Domains, Wanted};
 use crate::journal::admission::Presence;
-use crate::journal::kept::ConfigSeen;
 use crate::journal::{JournalError, VmRow};
-
-/// What is kept of what was heard of one VM. More than happens in one run between two looks.
-const WORDS: usize = 16;
-/// After an event of ours has ended, libvirt may still tell of what it did.
-const ECHO: Duration = Duration::from_secs(1);
-
-/// What was heard of a VM since its last look.
-#[derive(Debug, Default)]
-pub(in crate::execute) struct Heard {
-    words: VecDeque<String>,
-    /// Until then what is told of its configuration is our own doing; since the host booted.
-    echo: Duration,
-    /// Its configuration, as it was looked at last.
-    pub(in crate::execute) config: Option<ConfigSeen>,
-}
-
-impl Heard {
-    pub(in crate::execute) fn put(&mut self, word: String, now: Duration) {
-        if is_of_config(&word) {
-            // What was looked at may be what was there before.
-            self.config = None;
-            if now < self.echo {
-                return;
-            }
-        }
-        if self.words.len() == WORDS {
-            self.words.pop_front();
-        }
-        self.words.push_back(word);
-    }
-
-    pub(in crate::execute) fn words(&self) -> Vec<String> {
-        self.words.iter().cloned().collect()
-    }
-
-    /// So much of it, the oldest, is noted. How the present run ended is kept: the end itself may not be seen yet.
-    pub(in crate::execute) fn noted(&mut self, count: usize) {
-        let later = self.words.split_off(count.min(self.words.len()));
-        let start = self.words.iter().rposition(|word| word.starts_with("started/")).unwrap_or(0);
-        self.words.drain(..start);
-        self.words.retain(|word| {
-            ["started/", "shutdown/", "stopped/", "crashed/"].iter().any(|end| word.starts_with(end))
-        });
-        self.words.extend(later);
-    }
-
-    /// An event has ended: its own doings are not news. How the VM went off since it was started is.
-    pub(in crate::execute) fn after_event(&mut self, now: Duration) {
-        self.words.retain(|word| !is_of_config(word) && word != "reboot");
-        self.echo = now + ECHO;
-    }
-}
-
-/// Whether libvirt says that a configuration was written.
-pub(super) fn is_of_config(word: &str) -> bool {
-    word.starts_with("defined/")
-}
 
 /// Takes stock until the agent drains.
 pub(in crate::execute) async fn run(shared: Arc<Shared>) {

@@ -56,24 +56,24 @@ impl Lane {
         let shared = &self.shared;
         let Some(row) = shared.parts.journal.vm(self.vm).await? else { return Ok(None) };
         let domain = shared.parts.effects.hypervisor.observe(self.vm).await;
-        let mut heard = shared.heard(self.vm);
+        let mut heard = shared.ears.heard(self.vm);
         let mut decided = self.decide(&row, &domain, &heard);
         if notes_an_end(&row, &decided) && !tells_an_end(&heard) {
             self.let_it_be_told().await;
-            heard = shared.heard(self.vm);
+            heard = shared.ears.heard(self.vm);
             decided = self.decide(&row, &domain, &heard);
         }
         match (decided, domain) {
             (Keep::Rest, _) => {
                 shared.parts.keeping.clear(self.vm);
                 if !row.unfinished {
-                    shared.noted(self.vm, heard.len());
+                    shared.ears.noted(self.vm, heard.len());
                 }
                 Ok(None)
             }
             (Keep::Note(kept), _) => {
                 self.note(&row, *kept).await?;
-                shared.noted(self.vm, heard.len());
+                shared.ears.noted(self.vm, heard.len());
                 Ok(Some(Turn::Again))
             }
             (Keep::Leave(cause), _) => {
@@ -96,7 +96,7 @@ impl Lane {
             now: shared.parts.journal.now(),
             word: &shared.parts.keeping.word(self.vm),
             held: shared.held(),
-            config: shared.config_of(self.vm).as_ref(),
+            config: shared.ears.config_of(self.vm).as_ref(),
             bounds: &shared.parts.settings.keep,
         })
     }
@@ -109,7 +109,7 @@ impl Lane {
         while shared.now() < until
             && !shared.stop.is_cancelled()
             && !shared.is_called(self.vm)
-            && !tells_an_end(&shared.heard(self.vm))
+            && !tells_an_end(&shared.ears.heard(self.vm))
         {
             shared.sleep(self.vm, Some(until), shared.parts.settings.keep.settle).await;
         }
