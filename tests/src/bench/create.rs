@@ -27,16 +27,26 @@ pub async fn run(effort: Effort, lab: &Lab, agent: &Agent) {
     let image = image();
     let mut pairs = Vec::new();
     // The first brings the image into the cache, and QEMU into the page cache.
-    for round in 0..=effort.of(7, 75) {
+    let mut warm = false;
+    let began = Instant::now();
+    while !is_enough(effort, pairs.len(), began.elapsed()) {
         let (vm, create) = event(lab, &image, InitialPower::On);
         let value = carried_out(&mut local, create).await;
         let baseline = bare(&libvirt, vm);
         carried_out(&mut local, destroy(vm)).await;
-        if round > 0 {
+        if std::mem::replace(&mut warm, true) {
             pairs.push(Pair { value: ms(value), baseline: ms(baseline) });
         }
     }
     print("create_to_running", "ms", Target::AtMost(1.10), &pairs);
+}
+
+/// A start under emulation takes 300 to 560 ms, so few pairs tell little: quickly, as many as the time allows.
+fn is_enough(effort: Effort, pairs: usize, spent: Duration) -> bool {
+    match effort {
+        Effort::Quick => pairs >= 7 && spent >= Duration::from_secs(26),
+        Effort::Full => pairs >= 75,
+    }
 }
 
 /// Submits an event and waits for its end.
