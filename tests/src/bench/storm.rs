@@ -40,7 +40,7 @@ pub async fn run(effort: Effort, lab: &Lab) {
     }
     until(&back, HOSTS).await;
     let mut pairs = Vec::new();
-    for _ in 0..effort.of(1, 5) {
+    for _ in 0..effort.of(5, 25) {
         coordinator.kill();
         until_at_most(&back, 0).await;
         let began = Instant::now();
