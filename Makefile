@@ -68,7 +68,7 @@ fmt: ## Formats all Rust code.
 lint: deny
 	@$(CARGO) fmt --all --check
 	@scripts/lint-sizes
-	@scripts/check-faults
+	@scripts/check-docs
 	@scripts/check-units
 	@scripts/check-scripts
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings

@@ -30,12 +30,6 @@ use crate::hypervisor::{Call, Domain, Mark, Seen};
 use crate::journal::kept::Kept;
 use crate::journal::{JournalError, VmRow};
 
-/// Whether it is about to be noted that a run has ended.
-fn notes_an_end(row: &VmRow, decided: &Keep) -> bool {
-    let Keep::Note(kept) = decided else { return false };
-    kept.noted != row.kept.noted && kept.noted.as_ref().is_some_and(|noted| is_down(noted.what))
-}
-
 impl Lane {
     /// One look; none: there is nothing to do before something changes.
     pub(super) async fn keep(&self) -> Option<Turn> {
@@ -240,4 +234,10 @@ impl Lane {
             () = self.shared.sleep(self.vm, None, self.shared.parts.settings.sweep) => None,
         }
     }
+}
+
+/// Whether it is about to be noted that a run has ended.
+fn notes_an_end(row: &VmRow, decided: &Keep) -> bool {
+    let Keep::Note(kept) = decided else { return false };
+    kept.noted != row.kept.noted && kept.noted.as_ref().is_some_and(|noted| is_down(noted.what))
 }
