@@ -89,6 +89,12 @@ impl Events {
         self.shared.sender.subscribe()
     }
 
+    /// From now on, nothing that happens is missed.
+    #[cfg(test)]
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.shared.state().phase, Phase::Up)
+    }
+
     /// What is wrong with libvirt as a whole.
     pub(super) fn degraded(&self) -> Option<Cause> {
         match &self.shared.state().phase {

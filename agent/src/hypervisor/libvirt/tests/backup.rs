@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dewpoint_proto::cause::Reason;
 
-use super::host::{TestVm, event, qemu_img, settings, there, until};
+use super::host::{TestVm, event, listening, qemu_img, settings, there, until};
 use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::{
     BackingFile, BackupJob, Call, DiskFormat, Domain, Freeze, FreezeSent, Hypervisor, Seen,
@@ -46,7 +46,7 @@ async fn a_running_vm_is_backed_up_into_a_self_contained_image() {
     let libvirt = Libvirt::new(settings()).unwrap();
     let vm = running(&libvirt, "backup", 8 << 20).await;
     let target = target(&vm, "target.qcow2", 8 << 20);
-    let mut events = libvirt.events();
+    let mut events = listening(&libvirt).await;
     libvirt.apply(begin(&vm, target.clone())).await.unwrap();
     event(&mut events, vm.id(), "job-completed").await;
     let seen = until(&libvirt, vm.id(), "backed up", ended).await;

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::host::{PATIENCE, eventually};
+use super::host::{PATIENCE, eventually, listening};
 use crate::hypervisor::libvirt::{Deadlines, Libvirt, Settings};
 use crate::hypervisor::{DomainEvent, Hypervisor, Seen};
 
@@ -98,8 +98,7 @@ async fn a_daemon_that_is_killed_and_returns_is_used_again() {
     assert!(Path::new("/usr/sbin/libvirtd").exists(), "libvirtd is installed");
     let mut daemon = Daemon::new();
     let libvirt = Libvirt::new(daemon.settings()).unwrap();
-    let mut events = libvirt.events();
-    resync(&mut events).await;
+    listening(&libvirt).await;
     libvirt.list().await.unwrap();
     assert_eq!(libvirt.degraded(), []);
     assert_eq!(libvirt.observe(VmId::fresh()).await, Seen::Absent);
@@ -109,6 +108,7 @@ async fn a_daemon_that_is_killed_and_returns_is_used_again() {
     assert!(matches!(libvirt.observe(VmId::fresh()).await, Seen::Unknown(_)), "down is not absent");
     eventually("degraded", || libvirt.degraded().iter().any(|c| c.reason == Reason::HypervisorDown)).await;
 
+    let mut events = libvirt.events();
     daemon.start();
     resync(&mut events).await;
     libvirt.list().await.unwrap();
@@ -119,7 +119,7 @@ async fn a_daemon_that_is_killed_and_returns_is_used_again() {
 async fn a_daemon_that_stalls_is_unknown_and_not_waited_for() {
     let daemon = Daemon::new();
     let libvirt = Libvirt::new(daemon.settings()).unwrap();
-    resync(&mut libvirt.events()).await;
+    listening(&libvirt).await;
     libvirt.list().await.unwrap();
     daemon.signal(Signal::SIGSTOP);
     let began = Instant::now();

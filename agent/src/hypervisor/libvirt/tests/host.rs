@@ -226,6 +226,12 @@ pub(super) async fn until(
     }
 }
 
+/// Events from now on, once libvirt is connected to tell of them: what happens before that is for a look to find.
+pub(super) async fn listening(libvirt: &Libvirt) -> broadcast::Receiver<DomainEvent> {
+    eventually("libvirt's events are listened to", || libvirt.events.is_up()).await;
+    libvirt.events()
+}
+
 /// The next event of a VM whose words begin so.
 pub(super) async fn event(events: &mut broadcast::Receiver<DomainEvent>, vm: VmId, words: &str) -> String {
     let wait = async {

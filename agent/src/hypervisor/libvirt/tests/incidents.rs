@@ -5,7 +5,7 @@ use dewpoint_proto::vm_state::{IncidentKind, Power};
 use nix::sys::signal::{Signal, kill};
 use tokio::sync::broadcast;
 
-use super::host::{TestVm, event, raw, settings, there, until};
+use super::host::{TestVm, event, listening, raw, settings, there, until};
 use crate::execute::keep::incident::{running_on, why_off, why_paused};
 use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::{Call, Domain, DomainEvent, Hypervisor, Seen};
@@ -20,7 +20,7 @@ impl Running {
     async fn new(name: &str) -> Self {
         let libvirt = Libvirt::new(settings()).unwrap();
         let vm = TestVm::new(name);
-        let mut events = libvirt.events();
+        let mut events = listening(&libvirt).await;
         libvirt.apply(Call::Define(Box::new(vm.spec.clone()))).await.unwrap();
         libvirt.apply(Call::Start(vm.id())).await.unwrap();
         event(&mut events, vm.id(), "started").await;

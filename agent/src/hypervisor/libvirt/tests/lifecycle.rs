@@ -4,7 +4,7 @@ use dewpoint_proto::cause::Reason;
 use dewpoint_proto::ids::{EventId, Generation, RunId, VmId};
 use dewpoint_proto::vm_state::Power;
 
-use super::host::{TestVm, event, raw, settings, there, until};
+use super::host::{TestVm, event, listening, raw, settings, there, until};
 use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::{BackupJob, Call, Control, FreezeSent, Hypervisor, Mark, Seen, Wanted};
 
@@ -23,7 +23,7 @@ async fn a_vm_is_defined_started_marked_powered_off_and_undefined() {
     );
     assert_eq!((off.mark, off.live), (Seen::There(vm.spec.mark.clone()), Seen::Absent));
 
-    let mut events = libvirt.events();
+    let mut events = listening(&libvirt).await;
     libvirt.apply(Call::Start(id)).await.unwrap();
     let on = there(&libvirt, id).await;
     assert_eq!(
@@ -95,7 +95,7 @@ async fn a_killed_qemu_is_seen_and_told() {
     let vm = TestVm::new("killed");
     libvirt.apply(Call::Define(Box::new(vm.spec.clone()))).await.unwrap();
     libvirt.apply(Call::Start(vm.id())).await.unwrap();
-    let mut events = libvirt.events();
+    let mut events = listening(&libvirt).await;
     nix::sys::signal::kill(vm.pid(), nix::sys::signal::Signal::SIGKILL).unwrap();
     assert_eq!(event(&mut events, vm.id(), "stopped").await, "stopped/failed");
     let seen = until(&libvirt, vm.id(), "off", |seen| seen.there().is_some_and(|d| !d.is_on())).await;
