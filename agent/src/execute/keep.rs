@@ -2,7 +2,8 @@
 //! again by their restart policy, and after a boot of the host.
 //!
 //! ```text
-//! what libvirt says ─▶ stock (all VMs) ─▶ a look at one VM, in its lane ─▶ decide (pure) ─▶ journal ─▶ start
+//! what libvirt says ─▶ ears ─┬─▶ a look at one VM, in its lane ─▶ decide (pure) ─▶ journal ─▶ start
+//! stock, of all VMs ─────────┘
 //! ```
 //!
 //! Owns: what was heard and is not noted yet, and a board that shows what it waits for. It acts in the VM's lane, so that a

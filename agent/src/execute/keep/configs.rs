@@ -27,11 +27,9 @@ pub(super) struct Configs {
 
 impl Configs {
     /// Something was told of a domain.
-    pub(super) fn heard(&mut self, shared: &Shared, vm: VmId, word: &str) {
+    pub(super) fn heard(&mut self, vm: VmId, word: &str) {
         if is_of_config(word) {
             self.compared.remove(&vm);
-            // It may have been looked at since it was heard of, while libvirt had yet to write it.
-            shared.ears.forget_config(vm);
         }
     }
 
@@ -50,13 +48,14 @@ impl Configs {
         self.compared.retain(|vm| domains.contains_key(vm));
         let due: Vec<_> = rows.iter().filter(|row| self.is_due(row, domains)).collect();
         for row in due {
+            let begun = shared.ears.looks_at_config(row.vm);
             let Ok(found) = shared.parts.effects.hypervisor.inspect(Some(row.vm)).await else { return };
             let Some(Seen::There(details)) = found.get(&row.vm).map(|seen| &seen.details) else { continue };
             self.compared.insert(row.vm);
             let Some(digest) = details.config.clone() else { continue };
             let seen = ConfigSeen { generation: row.generation, digest };
             if row.kept.config.as_ref() != Some(&seen) {
-                shared.ears.saw_config(row.vm, seen);
+                shared.ears.saw_config(row.vm, seen, begun);
                 shared.look_at(row.vm);
             }
         }

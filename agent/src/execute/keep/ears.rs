@@ -5,6 +5,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+#[cfg(test)]
+mod tests;
+
 use dewpoint_proto::ids::VmId;
 
 use crate::journal::kept::ConfigSeen;
@@ -33,7 +36,13 @@ struct Heard {
     echo: Duration,
     /// Its configuration, as it was looked at last.
     config: Option<ConfigSeen>,
+    /// How often its configuration was said to have been written.
+    writes: u64,
 }
+
+/// When a look at a configuration began: what was written since makes it worthless.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LookBegun(u64);
 
 impl Ears {
     /// All domains were listed: what was heard of others than these, and than those with a lane, is forgotten.
@@ -80,15 +89,18 @@ impl Ears {
         self.inner().heard.entry(vm).or_default().after_event(now);
     }
 
-    /// A VM's configuration was looked at.
-    pub(super) fn saw_config(&self, vm: VmId, seen: ConfigSeen) {
-        self.inner().heard.entry(vm).or_default().config = Some(seen);
+    /// A VM's configuration is about to be looked at.
+    pub(super) fn looks_at_config(&self, vm: VmId) -> LookBegun {
+        LookBegun(self.inner().heard.get(&vm).map_or(0, |heard| heard.writes))
     }
 
-    /// A VM's configuration was written: what was looked at may be what was there before.
-    pub(super) fn forget_config(&self, vm: VmId) {
-        if let Some(heard) = self.inner().heard.get_mut(&vm) {
-            heard.config = None;
+    /// It was. Kept unless it was written meanwhile: what was looked at may be what was there before, and would be told as a
+    /// second edit once the new one is looked at.
+    pub(super) fn saw_config(&self, vm: VmId, seen: ConfigSeen, begun: LookBegun) {
+        let mut inner = self.inner();
+        let heard = inner.heard.entry(vm).or_default();
+        if heard.writes == begun.0 {
+            heard.config = Some(seen);
         }
     }
 
@@ -106,6 +118,7 @@ impl Heard {
     fn put(&mut self, word: String, now: Duration) {
         if is_of_config(&word) {
             self.config = None;
+            self.writes += 1;
             if now < self.echo {
                 return;
             }

@@ -27,7 +27,7 @@ pub(in crate::execute) async fn run(shared: Arc<Shared>) {
             () = shared.stop.cancelled() => return,
             heard = next_event(&mut events) => match heard {
                 Ok(DomainEvent::Changed(vm, word)) => {
-                    configs.heard(&shared, vm, &word);
+                    configs.heard(vm, &word);
                     due = due.min(Instant::now() + bounds.settle);
                 }
                 Ok(DomainEvent::Resync) | Err(RecvError::Lagged(_)) => {
